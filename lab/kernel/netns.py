@@ -1,0 +1,109 @@
+"""Network namespaces held by a file descriptor: they vanish with the process that made them.
+
+``unshare`` and ``setns`` go through libc because Python 3.11 has no ``os.unshare``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import SandboxError
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_PR_SET_PDEATHSIG = 1
+_SELF = "/proc/thread-self/ns/net"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """Move the calling thread into new namespaces; see unshare(2). Raises OSError."""
+    _check(_libc.unshare(flags), f"unshare({flags:#x})")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
+    """Mount a file system; see mount(2). Raises OSError."""
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), flags, None)
+    _check(result, f"mount {kind} on {target}")
+
+
+def make_mounts_private() -> None:
+    """Keep later mounts from spreading to the namespace the process came from."""
+    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send a signal to this process when its parent ends; see prctl(2)."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "PR_SET_PDEATHSIG")
+
+
+@dataclass(frozen=True, slots=True)
+class Netns:
+    """One network namespace; ``fd`` keeps it alive, ``inode`` is its identity."""
+
+    name: str
+    fd: int
+    inode: int
+
+    @classmethod
+    def current(cls, name: str) -> Netns:
+        """Hold the namespace the calling thread is in."""
+        fd = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+        return cls(name, fd, os.fstat(fd).st_ino)
+
+    @classmethod
+    def create(cls, name: str) -> Netns:
+        """Make a new namespace and stay in it; the caller returns with ``enter``."""
+        unshare(CLONE_NEWNET)
+        return cls.current(name)
+
+    def enter(self) -> None:
+        """Move the calling thread into this namespace. Raises OSError."""
+        _check(_libc.setns(self.fd, CLONE_NEWNET), f"setns {self.name}")
+
+    @contextmanager
+    def inside(self, home: Netns) -> Iterator[None]:
+        """Run a block in this namespace, then return to ``home``."""
+        self.enter()
+        try:
+            yield
+        finally:
+            home.enter()
+
+    def close(self) -> None:
+        """Let go; the kernel destroys the namespace when nothing else holds it."""
+        os.close(self.fd)
+
+
+def host_inode() -> int:
+    """Return the identity of the namespace the calling thread is in."""
+    return os.stat(_SELF).st_ino
+
+
+def assert_not(inode: int) -> None:
+    """Refuse to go on inside the namespace ``inode``: rules never land where the lab came from."""
+    if host_inode() == inode:
+        raise SandboxError("refusing to change the namespace the lab was started in")
+
+
+def become_root_of_new_user_namespace() -> None:
+    """Map the caller to root in a new user namespace; the process must have one thread."""
+    uid, gid = os.getuid(), os.getgid()
+    unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")

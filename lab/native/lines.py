@@ -1,0 +1,29 @@
+"""Lines of native text with their numbers and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SOURCE = "#@"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One meaningful line: its text, its number within the text (from 0) and its source."""
+
+    text: str
+    number: int
+    source: str
+
+
+def lines(text: str, source: str = "") -> Iterator[Line]:
+    """Yield the lines that are neither empty nor comments; ``#@ path`` sets the source."""
+    current = source
+    for number, raw in enumerate(text.split("\n")):
+        stripped = raw.strip()
+        if stripped.startswith(_SOURCE):
+            place = stripped[len(_SOURCE) :].strip()
+            current = f"{source}:{place}" if source and place.startswith("#") else place or source
+        elif stripped and not stripped.startswith("#"):
+            yield Line(stripped, number, current)

@@ -1,0 +1,198 @@
+"""What one experiment saw: timelines, fates and rules, as plain frozen values.
+
+A run can be saved, read back and judged again without root; see ``lab.codec``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.marks import Mark
+from lab.native.rule import Rule
+from lab.points import Point
+from lab.scenario import Experiment
+from lab.traffic.flow import Direction, Field
+
+Verdict = Literal["accept", "drop", "jump", "goto", "return", "continue", "stolen", "queue", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One packet's marks and addresses at a point; ``ctmark`` is None where no conntrack entry is."""
+
+    point: Point
+    mark: int
+    ctmark: int | None
+    source: str
+    destination: str
+    probe: bool = True
+
+    def word(self, field: Field) -> int | None:
+        """Return the packet mark or the ctmark."""
+        return self.mark if field == "mark" else self.ctmark
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A rule matched this packet: the packet mark before and after it, and its verdict."""
+
+    node: str
+    hook: str
+    priority: int
+    rule: int
+    before: int
+    after: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change of a packet's mark or ctmark between two readings.
+
+    ``rule`` indexes ``Run.rules``; None where no rule can be named (tc, BPF, the kernel itself).
+    """
+
+    node: str
+    hook: str
+    priority: int
+    field: Field
+    before: int
+    after: int
+    rule: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A routing decision: the mark it was taken with, the policy rule and the route.
+
+    ``policy`` indexes ``Run.policy``; None where no rule could be told. ``refusal`` is the
+    kernel's error instead of a route.
+    """
+
+    node: str
+    hook: str
+    mark: int
+    policy: int | None
+    route: str
+    device: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Where a packet ended without being delivered."""
+
+    node: str
+    hook: str
+    priority: int
+    rule: int | None
+    reason: str
+
+
+Event = Reading | Hit | Write | Routed | Dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One packet's way through every namespace, in order; ``ordinal`` counts from 0 per direction."""
+
+    direction: Direction
+    ordinal: int
+    packet: str
+    events: tuple[Event, ...]
+
+    def readings(self) -> tuple[Reading, ...]:
+        """List the readings alone."""
+        return tuple(e for e in self.events if isinstance(e, Reading))
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How a flow ended: what arrived where, seen from which address, and how much was answered.
+
+    ``sent``, ``arrived`` and ``answered`` count packets (UDP) or exchanges (TCP). ``end`` says
+    where the packets ended when they did not arrive.
+    """
+
+    sent: int
+    arrived: int
+    answered: int
+    seen_at: str
+    seen_from: str
+    end: str
+
+    def same_as(self, other: Fate) -> bool:
+        """Compare what an owner can notice: counts, receiver, source address."""
+        return (self.arrived, self.answered, self.seen_at, self.seen_from) == (
+            other.arrived, other.answered, other.seen_at, other.seen_from,
+        )
+
+    def __str__(self) -> str:
+        if not self.arrived:
+            return self.end or f"0 of {self.sent} arrived"
+        back = "" if self.answered == self.sent else f", {self.answered} of {self.sent} answered"
+        lost = "" if self.arrived == self.sent else f" {self.arrived} of {self.sent}"
+        end = f" ({self.end})" if self.end else ""
+        return f"delivered{lost} to {self.seen_at} from {self.seen_from}{back}{end}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """One line of ``ip rule``, with its owner where an entry installed it."""
+
+    priority: int
+    table: int
+    action: str
+    mark: Mark | None
+    inverted: bool
+    iif: str
+    oif: str
+    source: str
+    destination: str
+    rule: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """One flow of one experiment as it went."""
+
+    owner: str
+    name: str
+    timelines: tuple[Timeline, ...]
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the run depended on: kernel and tool versions."""
+
+    kernel: str
+    tools: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that one experiment recorded. ``lost`` lists what the observation missed.
+
+    ``refused`` says why a software could not be installed beside the others.
+    """
+
+    experiment: Experiment
+    environment: Environment
+    rules: tuple[Rule, ...]
+    policy: tuple[PolicyRule, ...]
+    flows: tuple[FlowRun, ...]
+    conntrack: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    refused: str = ""
+    seconds: float = 0.0
+
+    def flow(self, owner: str, name: str) -> FlowRun | None:
+        """Find a flow by owner and name."""
+        return next((f for f in self.flows if (f.owner, f.name) == (owner, name)), None)
+
+    def rule(self, index: int | None) -> Rule | None:
+        """Return a rule by its index."""
+        return None if index is None else self.rules[index]

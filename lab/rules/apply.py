@@ -1,0 +1,101 @@
+"""Install one software's rulesets into the namespaces of a network, tool by tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lab.errors import EntryError, RuleRefused
+from lab.kernel import command
+from lab.kernel.netns import assert_not
+from lab.kernel.nftables import Nft
+from lab.native.lines import lines
+from lab.native.rule import Rule
+from lab.registry.placeholders import fill
+from lab.registry.software import Ruleset, Software
+from lab.rules import iproute, iptables, nft
+from lab.rules.installed import Installed
+from lab.topology.build import Network, write_sysctl
+
+
+@dataclass(slots=True)
+class Site:
+    """One node that takes rules: its ledgers and its libnftables context."""
+
+    node: str
+    installed: Installed
+    nft: Nft
+
+
+def facts(software: Software, network: Network) -> dict[str, str]:
+    """Return what the placeholders of one entry stand for in this network."""
+    family = network.family
+    own = {name: v4 if family == "ipv4" else v6 for name, v4, v6 in software.facts}
+    base = network.topology.facts_for(family)
+    return base | {name: fill(text, base, software.file) for name, text in own.items()}
+
+
+def install(
+    software: Software, network: Network, sites: Mapping[str, Site], placement: Mapping[str, str]
+) -> None:
+    """Install every ruleset of one software that concerns the network's address family.
+
+    Raises RuleRefused or EntryError with file and line. Never touches the namespace the lab was
+    started in.
+    """
+    known = facts(software, network)
+    for ruleset in software.rulesets:
+        if network.family not in ruleset.families:
+            continue
+        node = placement.get(ruleset.node, ruleset.node)
+        if node not in sites:
+            raise EntryError(
+                f"{ruleset.file}:{ruleset.line}: unknown node {node!r}; "
+                f"known: {', '.join(sorted(sites))}"
+            )
+        text = fill(ruleset.text, known, ruleset.file, ruleset.line)
+        with network.namespaces[node].inside(network.home):
+            assert_not(network.home.inode)
+            _install_one(software.title, replace(ruleset, text=text), sites[node])
+
+
+def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:
+    if ruleset.tool == "iptables":
+        iptables.install(title, ruleset, site.installed)
+    elif ruleset.tool == "nft":
+        nft.install(title, ruleset, site.installed, site.nft)
+    elif ruleset.tool == "ip":
+        iproute.install(title, ruleset, site.installed)
+    elif ruleset.tool == "ipset":
+        _batch(("ipset", "restore"), title, ruleset, site)
+    elif ruleset.tool == "sysctl":
+        _sysctls(title, ruleset, site)
+    else:
+        _batch(("tc", "-batch", "-"), title, ruleset, site)
+
+
+def _batch(program: tuple[str, ...], title: str, ruleset: Ruleset, site: Site) -> None:
+    found = list(lines(ruleset.text, ruleset.source))
+    result = command.run(program, "\n".join(line.text for line in found) + "\n")
+    if result.status:
+        raise RuleRefused(f"{ruleset.file}:{ruleset.line}: {program[0]} refused it: {result.error}")
+    for line in found:
+        site.installed.others.append(_rule(title, ruleset, line.text, line.number, line.source))
+
+
+def _sysctls(title: str, ruleset: Ruleset, site: Site) -> None:
+    for line in lines(ruleset.text, ruleset.source):
+        key, equals, value = (part.strip() for part in line.text.partition("="))
+        place = f"{ruleset.file}:{ruleset.line + line.number}"
+        if not equals or not key.startswith("net.") or ".." in key or "/" in key:
+            raise EntryError(f"{place}: {line.text!r} is not 'net.… = value'")
+        try:
+            write_sysctl(key, value)
+        except OSError as problem:
+            raise RuleRefused(f"{place}: sysctl {key}: {problem.strerror}") from None
+        site.installed.others.append(_rule(title, ruleset, line.text, line.number, line.source))
+
+
+def _rule(title: str, ruleset: Ruleset, text: str, number: int, source: str) -> Rule:
+    return Rule(title, ruleset.tool, ruleset.tool, "", text, source=source, file=ruleset.file,
+                line=ruleset.line + number)

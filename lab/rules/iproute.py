@@ -1,0 +1,115 @@
+"""Load policy rules, routes and links with ``ip -batch``, and read policy rules back."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+
+from lab.errors import EntryError, RuleRefused
+from lab.kernel import command
+from lab.kernel.netlink import attributes
+from lab.kernel.route import Router
+from lab.marks import WORD, Mark
+from lab.native.lines import lines
+from lab.native.rule import Rule
+from lab.record import PolicyRule
+from lab.registry.software import Ruleset
+from lab.rules.installed import Installed
+
+# 'ip netns exec' and 'ip vrf exec' start programs: only objects that cannot are let through.
+_OBJECTS = ("rule", "route", "link", "address", "addr", "neighbour", "neigh", "xfrm", "tunnel")
+_FAILED = re.compile(r"Command failed -:(\d+)")
+_ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_TABLES = {253: "default", 254: "main", 255: "local"}
+
+
+def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
+    """Run one batch of ``ip`` lines in the current namespace.
+
+    Raises EntryError for an object that is not allowed and RuleRefused with file and line.
+    """
+    found = list(lines(ruleset.text, ruleset.source))
+    for line in found:
+        words = line.text.split()
+        if words[0] not in _OBJECTS or "netns" in words or "exec" in words:
+            raise EntryError(
+                f"{ruleset.file}:{ruleset.line + line.number}: {line.text!r} is not allowed; "
+                f"expected a line that begins with one of {', '.join(_OBJECTS)}"
+            )
+    family = "-4" if installed.family == "ipv4" else "-6"
+    text = "\n".join(line.text for line in found) + "\n"
+    result = command.run(("ip", family, "-batch", "-"), text)
+    if result.status:
+        failed = _FAILED.search(result.error)
+        line = found[int(failed[1]) - 1 if failed else 0]
+        reason = result.error.splitlines()[0] if result.error else f"status {result.status}"
+        raise RuleRefused(
+            f"{ruleset.file}:{ruleset.line + line.number}: ip refused {line.text!r}: {reason}"
+        )
+    for line in found:
+        rule = Rule(software, "ip", line.text.split()[0], "", line.text, source=line.source,
+                    file=ruleset.file, line=ruleset.line + line.number)
+        is_policy = line.text.startswith("rule add")
+        (installed.policy if is_policy else installed.others).append(rule)
+
+
+def policy_rules(router: Router, installed: Installed, rules: tuple[Rule, ...]) -> tuple[
+        PolicyRule, ...]:
+    """Read the policy rules in the order in which the kernel tries them, with their owners."""
+    family = socket.AF_INET if installed.family == "ipv4" else socket.AF_INET6
+    listed = [_policy_rule(payload, family) for payload in router.dump_rules(family)]
+    owners = {id(rule): number for number, rule in enumerate(rules)}
+    left = list(installed.policy)
+    found = []
+    for policy in listed:
+        owner = next((r for r in left if _is(policy, r.written)), None)
+        if owner is not None:
+            left.remove(owner)
+        number = None if owner is None else owners.get(id(owner))
+        found.append(_owned(policy, number))
+    return tuple(found)
+
+
+def _owned(policy: PolicyRule, rule: int | None) -> PolicyRule:
+    return PolicyRule(policy.priority, policy.table, policy.action, policy.mark, policy.inverted,
+                      policy.iif, policy.oif, policy.source, policy.destination, rule, policy.text)
+
+
+def _is(policy: PolicyRule, written: str) -> bool:
+    """Tell whether a kernel rule is the written one: same preference and same mark."""
+    words = written.split()
+    values = dict(zip(words, words[1:], strict=False))
+    preference = next((values[k] for k in ("pref", "priority", "preference", "prio")
+                       if k in values), None)
+    if preference is not None and int(preference) != policy.priority:
+        return False
+    mark = values.get("fwmark")
+    return (Mark.parse(mark) if mark else None) == policy.mark
+
+
+def _policy_rule(payload: bytes, family: int) -> PolicyRule:
+    found = attributes(payload, 12)
+    word = {kind: struct.unpack("=I", value)[0] for kind, value in found.items()
+            if len(value) == 4 and kind in (6, 10, 15, 16)}
+    inverted = bool(struct.unpack_from("=I", payload, 8)[0] & 0x2)
+    mark = Mark(word[10], word.get(16, WORD)) if 10 in word else None
+    action = _ACTIONS.get(payload[7], str(payload[7]))
+    table = word.get(15, payload[4])
+    source, destination = _prefix(found.get(2), payload[2], family), _prefix(
+        found.get(1), payload[1], family)
+    iif, oif = _name(found.get(3)), _name(found.get(17))
+    parts = [f"{word.get(6, 0)}:", "not" if inverted else "", f"from {source or 'all'}",
+             f"to {destination}" if destination else "", f"fwmark {mark}" if mark else "",
+             f"iif {iif}" if iif else "", f"oif {oif}" if oif else "",
+             f"lookup {_TABLES.get(table, table)}" if action == "lookup" else action]
+    return PolicyRule(word.get(6, 0), table, action, mark, inverted, iif, oif, source, destination,
+                      None, " ".join(part for part in parts if part))
+
+
+def _prefix(value: bytes | None, bits: int, family: int) -> str:
+    return f"{socket.inet_ntop(family, value)}/{bits}" if value else ""
+
+
+def _name(value: bytes | None) -> str:
+    return value.rstrip(b"\0").decode() if value else ""

@@ -1,0 +1,64 @@
+"""Load native nft rules through libnftables, and list what stands in the tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from lab.errors import EntryError, RuleRefused
+from lab.kernel.nftables import Nft
+from lab.native import nft_text
+from lab.native.iptables_text import Change
+from lab.native.rule import Rule
+from lab.registry.software import Ruleset
+from lab.rules.installed import Installed
+
+_POSITION = re.compile(r"<cmdline>:(\d+):|:(\d+):\d+-\d+:")
+
+
+def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> None:
+    """Load one ruleset in one transaction and note whose rules they are.
+
+    Raises RuleRefused with file and line where nft does not take it.
+    """
+    try:
+        nft_text.check(ruleset.text)
+    except ValueError as problem:
+        raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
+    _, error = nft.run(ruleset.text + "\n")
+    if error:
+        raise RuleRefused(_refusal(error, ruleset))
+    for found in nft_text.rules(ruleset.text, ruleset.source):
+        _note(found, software, ruleset, installed)
+
+
+def _refusal(error: str, ruleset: Ruleset) -> str:
+    found = _POSITION.search(error)
+    number = int(found[1] or found[2]) if found else 1
+    lines = ruleset.text.split("\n")
+    text = lines[number - 1].strip() if number <= len(lines) else ""
+    reason = error.splitlines()[0].replace("Error: ", "")
+    return f"{ruleset.file}:{ruleset.line + number - 1}: nft refused {text!r}: {reason}"
+
+
+def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: Installed) -> None:
+    rule = Rule(software, "nft", f"{found.family} {found.table}", found.chain, found.text,
+                source=found.source, file=ruleset.file, line=ruleset.line + found.number)
+    change = Change("insert" if found.first else "append", rule.table, rule.chain, 1, "",
+                    found.text, found.number, found.source)
+    installed.nftables.apply(change, rule)
+
+
+def list_rules(installed: Installed, nft: Nft) -> None:
+    """Add to each native rule the text in which nft lists it."""
+    output, _ = nft.run("list ruleset")
+    listing: dict[tuple[str, str], list[str]] = {}
+    for found in nft_text.rules(output):
+        listing.setdefault((f"{found.family} {found.table}", found.chain), []).append(found.text)
+    for key, rules in installed.nftables.chains.items():
+        texts = listing.get(key, [])
+        if len(texts) == len(rules):
+            installed.nftables.chains[key] = [
+                replace(rule, listed=text) if rule.tool == "nft" else rule
+                for rule, text in zip(rules, texts, strict=True)
+            ]

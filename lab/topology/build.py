@@ -1,0 +1,129 @@
+"""Build a topology: namespaces held by file descriptors, veth pairs, addresses and routes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lab.kernel.netns import Netns, assert_not
+from lab.kernel.route import Router
+from lab.topology import encode
+from lab.topology.plan import Interface, Link, Topology
+from lab.traffic.flow import Family
+
+_FIRST_FD = 200
+"""Namespaces are kept at fixed descriptors, so that encoded batches can be kept as well."""
+_FIRST_INDEX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Encoded rtnetlink requests for one node; ``indexes`` are its interfaces."""
+
+    node: str
+    content: bytes
+    count: int
+    indexes: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Network:
+    """A topology that exists: one namespace and one rtnetlink socket per node."""
+
+    topology: Topology
+    family: Family
+    home: Netns
+    namespaces: dict[str, Netns]
+    routers: dict[str, Router]
+
+    def device_names(self, node: str) -> dict[int, str]:
+        """Map the interface indexes of a node to names."""
+        numbered = _numbered(self.topology)
+        return {1: "lo"} | {n: i.name for i, n in numbered.items() if i.node == node}
+
+    def close(self) -> None:
+        """Let go of everything; the kernel destroys the namespaces."""
+        for router in self.routers.values():
+            router.close()
+        for namespace in self.namespaces.values():
+            namespace.close()
+
+
+def build(topology: Topology, family: Family, home: Netns) -> Network:
+    """Make a topology from nothing; interfaces transmit when this returns.
+
+    The calling thread must be in ``home``, the lab's own namespace, and is there again
+    afterwards. Raises OSError as the kernel says.
+    """
+    network = Network(topology, family, home, {}, {})
+    try:
+        _namespaces(network)
+        for batch in _batches(topology, family):
+            network.routers[batch.node].send(batch.content, batch.count)
+        for batch in _batches(topology, family):
+            for index in batch.indexes:
+                network.routers[batch.node].wait_until_up(index)
+    except BaseException:
+        network.close()
+        raise
+    finally:
+        home.enter()
+    return network
+
+
+def _namespaces(network: Network) -> None:
+    for number, node in enumerate(network.topology.nodes):
+        made = Netns.create(node.name)
+        os.dup2(made.fd, _FIRST_FD + number, inheritable=False)
+        made.close()
+        namespace = Netns(node.name, _FIRST_FD + number, made.inode)
+        network.namespaces[node.name] = namespace
+        assert_not(network.home.inode)
+        network.routers[node.name] = Router()
+        for key, value in node.sysctls:
+            write_sysctl(key, value)
+
+
+def write_sysctl(key: str, value: str) -> None:
+    """Set a sysctl of the current namespace; dots separate, as in sysctl.conf. Raises OSError."""
+    Path("/proc/sys", *key.split(".")).write_text(value)
+
+
+def _numbered(topology: Topology) -> dict[Interface, int]:
+    ends = [end for link in topology.links for end in (link.left, link.right)]
+    return {end: _FIRST_INDEX + number for number, end in enumerate(ends)}
+
+
+@lru_cache(maxsize=32)
+def _batches(topology: Topology, family: Family) -> tuple[Batch, ...]:
+    numbers = _numbered(topology)
+    links = [_link_batch(topology, link, numbers) for link in topology.links]
+    return (*links, *(_node_batch(topology, node, family, numbers)
+                      for node in topology.node_names()))
+
+
+def _link_batch(topology: Topology, link: Link, numbers: dict[Interface, int]) -> Batch:
+    left, right = link.left, link.right
+    fd = _FIRST_FD + topology.node_names().index(right.node)
+    return Batch(left.node, encode.veth(left, numbers[left], right, numbers[right], fd), 1, ())
+
+
+def _node_batch(topology: Topology, node: str, family: Family,
+                numbers: dict[Interface, int]) -> Batch:
+    interfaces = topology.interfaces(node)
+    index = {end.name: numbers[end] for end in interfaces}
+    requests = [encode.up(1)]
+    for end in interfaces:
+        requests.append(encode.up(numbers[end], arp=end.arp))
+        requests += [encode.address(numbers[end], a) for a in end.addresses if _is(a, family)]
+    requests += [encode.neighbour(index[n.device], n.address, n.mac)
+                 for n in topology.neighbours if n.node == node and _is(n.address, family)]
+    requests += [encode.route(index[r.device], r.to, r.via)
+                 for r in topology.routes if r.node == node and _is(r.to, family)]
+    return Batch(node, b"".join(requests), len(requests), tuple(index.values()))
+
+
+def _is(address: str, family: Family) -> bool:
+    return (":" in address) == (family == "ipv6")
