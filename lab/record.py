@@ -156,12 +156,13 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """One flow of one experiment as it went."""
+    """One flow of one experiment as it went; ``relied_from`` is the address its owner relies on."""
 
     owner: str
     name: str
     timelines: tuple[Timeline, ...]
     fate: Fate
+    relied_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,17 @@ class Line:
 
 
 def lines(text: str, source: str = "") -> Iterator[Line]:
-    """Yield the lines that are neither empty nor comments; ``#@ path`` sets the source."""
+    """Yield the lines that are neither empty nor comments.
+
+    ``#@ path#L1`` gives the place of the lines after it; the repository and version come from
+    ``source`` (``repository@version`` or ``repository@version:path``) unless it names its own.
+    """
+    origin = source.partition(":")[0] if "@" in source else ""
     current = source
     for number, raw in enumerate(text.split("\n")):
         stripped = raw.strip()
         if stripped.startswith(_SOURCE):
             place = stripped[len(_SOURCE) :].strip()
-            current = f"{source}:{place}" if source and place.startswith("#") else place or source
+            current = place if "@" in place or not origin else f"{origin}:{place}"
         elif stripped and not stripped.startswith("#"):
             yield Line(stripped, number, current)

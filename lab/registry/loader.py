@@ -73,7 +73,7 @@ def _software(table: Table, text: str) -> Software:
         registered=_registered(table.table("registered")),
         deviations=table.texts("deviations"),
         allocations=tuple(_allocation(t) for t in table.tables("allocation")),
-        rulesets=tuple(_rulesets(table.tables("ruleset"), text)),
+        rulesets=tuple(_rulesets(table.tables("ruleset"), text, table.text("source"))),
         flows=tuple(_flow(t) for t in table.tables("flow")),
         facts=facts,
         file=table.file,
@@ -137,7 +137,7 @@ def _value(table: Table, name: str) -> Value:
     return Value(name, table.parsed(name, Mark.parse))
 
 
-def _rulesets(tables: Iterable[Table], source: str) -> Iterable[Ruleset]:
+def _rulesets(tables: Iterable[Table], source: str, origin: str) -> Iterable[Ruleset]:
     position = 0
     for table in tables:
         text = table.text("text")
@@ -149,12 +149,18 @@ def _rulesets(tables: Iterable[Table], source: str) -> Iterable[Ruleset]:
             text=text,
             node=table.text("on", "node"),
             families=_families(table),
-            source=table.text("source", ""),
+            source=_source(table.text("source", ""), origin),
             file=table.file,
             line=source.count("\n", 0, found) + 1 if found >= 0 else 1,
         )
         table.done()
         yield ruleset
+
+
+def _source(text: str, origin: str) -> str:
+    if not text:
+        return origin
+    return text if "@" in text else f"{origin}:{text}"
 
 
 def _tool(table: Table) -> Tool:
@@ -177,6 +183,7 @@ def _flow(table: Table) -> Flow:
         port=_port(table, "port"),
         protocol=table.choice("protocol", ("udp", "tcp"), "udp"),
         answered_by=table.text("answered-by", ""),
+        listens=table.text("listens", ""),
         answer_port=_port(table, "answer-port", 0),
         seen_from=table.text("seen-from", ""),
         source_address=table.text("source-address", ""),

@@ -45,7 +45,8 @@ class Flow:
     ``to`` is an address, with placeholders until the topology's facts are filled in. A UDP flow
     that starts outside the node enters as a scapy packet; TCP, and whatever starts on the node
     itself or carries a ``socket_mark``, is sent by a real socket. ``answered_by`` names the node
-    whose socket answers; empty means that the owner relies on the flow being dropped.
+    whose socket answers; empty means that the owner relies on the flow being dropped, although a
+    socket of the node ``listens`` waits for it.
     ``seen_from`` is the source address the answering socket must see (empty: not relied upon).
     """
 
@@ -55,6 +56,7 @@ class Flow:
     port: int
     protocol: Literal["udp", "tcp"] = "udp"
     answered_by: str = ""
+    listens: str = ""
     answer_port: int = 0
     seen_from: str = ""
     source_address: str = ""
@@ -64,6 +66,11 @@ class Flow:
     summary: str = ""
     source: str = ""
     expectations: tuple[Expectation, ...] = ()
+
+    @property
+    def listener(self) -> str:
+        """Name the node on which a socket waits for the flow; empty if none does."""
+        return self.answered_by or self.listens
 
     @property
     def by_socket(self) -> bool:

@@ -1,0 +1,145 @@
+"""From passes to events: one packet's readings, hits and writes in one namespace, in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lab.native.rule import Rule
+from lab.observe.nftrace import Message
+from lab.observe.passes import Pass
+from lab.observe.xtrace import Line
+from lab.points import Point
+from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
+
+_WRITES_CTMARK = re.compile(r"--save-mark|CONNMARK --set|CONNMARK --(?:and|or|xor)-mark|ct mark set")
+_ENDS = re.compile(r"-j (DROP|REJECT)\b|\b(drop|reject)\b")
+
+CtmarkOf = Callable[[Point, bytes, int], int | None]
+NftRule = Callable[[int, str, str, int], int | None]
+LegacyRule = Callable[[str, str, int], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What the assembly asks about one namespace: ctmarks noted and rules installed."""
+
+    node: str
+    rules: Sequence[Rule]
+    ctmark: CtmarkOf
+    nft_rule: NftRule
+    legacy_rule: LegacyRule
+
+
+@dataclass(slots=True)
+class _State:
+    mark: int | None = None
+    ctmark: int | None = None
+    since: int = 0  # events from here on lie after the last reading
+
+
+def events(passes: Iterable[Pass], lookups: Lookups) -> list[Event]:
+    """Turn one packet's passes through one namespace into events.
+
+    A change that no rule explains becomes a Write without a rule: tc, BPF, or the kernel.
+    """
+    found: list[Event] = []
+    state = _State()
+    for one in passes:
+        if one.point is not None:
+            _read(one, one.point, lookups, state, found)
+        elif one.lines:
+            found.extend(_legacy(one, lookups, state))
+        else:
+            found.extend(_nft(one, lookups, state))
+    return found
+
+
+def _read(
+    one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]
+) -> None:
+    mark = one.messages[0].mark
+    ctmark = lookups.ctmark(point, one.headers.packet, mark)
+    if state.mark is not None and state.mark != mark:
+        found.extend(_late_write(found, state, mark, one, lookups.node))
+    if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:
+        found.append(_ctmark_write(found[state.since :], state.ctmark, ctmark, one, lookups))
+    state.mark = mark
+    state.ctmark = ctmark if ctmark is not None else state.ctmark
+    found.append(Reading(point, mark, ctmark, one.headers.source, one.headers.destination))
+    state.since = len(found)
+
+
+def _late_write(
+    found: list[Event], state: _State, mark: int, one: Pass, node: str
+) -> Iterator[Write]:
+    """A terminal legacy rule that writes (TPROXY) shows only at the next reading."""
+    last = found[-1] if found else None
+    rule = last.rule if isinstance(last, Hit) and last.verdict == "accept" else None
+    hook, priority = (last.hook, last.priority) if isinstance(last, Hit) else (one.hook, one.priority)
+    yield Write(node, hook, priority, "mark", state.mark or 0, mark, rule)
+
+
+def _ctmark_write(
+    since: list[Event], before: int, after: int, one: Pass, lookups: Lookups
+) -> Write:
+    hits = [e for e in since if isinstance(e, Hit)
+            and _WRITES_CTMARK.search(lookups.rules[e.rule].written)]
+    if not hits:
+        return Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
+    last = hits[-1]
+    return Write(lookups.node, last.hook, last.priority, "ctmark", before, after, last.rule)
+
+
+def _nft(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
+    for message in one.messages:
+        before = message.mark if state.mark is None else state.mark
+        state.mark = message.mark
+        if message.kind == "policy" and message.verdict == "drop":
+            yield Dropped(lookups.node, one.hook, one.priority, None,
+                          f"policy drop of {message.table} {message.chain}")
+        if message.kind != "rule" or not message.handle:
+            continue
+        rule = lookups.nft_rule(message.family, message.table, message.chain, message.handle)
+        if rule is None:
+            if before != message.mark:
+                yield Write(lookups.node, one.hook, one.priority, "mark", before, message.mark,
+                            None)
+            continue
+        yield from _hit(one, lookups.node, rule, before, message)
+
+
+def _hit(one: Pass, node: str, rule: int, before: int, message: Message) -> Iterator[Event]:
+    yield Hit(node, one.hook, one.priority, rule, before, message.mark, message.verdict)
+    if before != message.mark:
+        yield Write(node, one.hook, one.priority, "mark", before, message.mark, rule)
+    if message.verdict == "drop":
+        yield Dropped(node, one.hook, one.priority, rule, "dropped by this rule")
+
+
+def _legacy(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
+    if state.mark is not None and state.mark != one.lines[0].mark:
+        yield Write(lookups.node, one.hook, one.priority, "mark", state.mark, one.lines[0].mark,
+                    None)
+    for index, line in enumerate(one.lines):
+        following = one.lines[index + 1] if index + 1 < len(one.lines) else None
+        after = line.mark if following is None else following.mark
+        state.mark = after
+        if line.kind == "rule":
+            yield from _legacy_hit(one, line, after, following is None, lookups)
+
+
+def _legacy_hit(
+    one: Pass, line: Line, after: int, last: bool, lookups: Lookups
+) -> Iterator[Event]:
+    rule = lookups.legacy_rule(line.table, line.chain, line.number)
+    if rule is None:
+        return
+    ends = last and bool(_ENDS.search(lookups.rules[rule].written))
+    verdict: Verdict = "drop" if ends else "accept" if last else "continue"
+    yield Hit(lookups.node, one.hook, one.priority, rule, line.mark, after, verdict)
+    if line.mark != after:
+        yield Write(lookups.node, one.hook, one.priority, "mark", line.mark, after, rule)
+    if ends:
+        yield Dropped(lookups.node, one.hook, one.priority, rule, "dropped by this rule")

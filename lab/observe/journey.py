@@ -1,0 +1,166 @@
+"""From the passes of all namespaces to each packet's timeline, with its routing decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.kernel.route import Answer, Lookup
+from lab.observe.assemble import Lookups, events
+from lab.observe.passes import Pass
+from lab.observe.policy import choose
+from lab.record import Dropped, Event, PolicyRule, Reading, Routed, Timeline
+from lab.traffic.flow import Direction
+
+LookUp = Callable[[Lookup], Answer]
+_LAST_HOOKS = ("input", "postrouting")
+
+
+@dataclass(frozen=True, slots=True)
+class Roads:
+    """How routing is asked on one node: the look-up, the policy rules, the device names."""
+
+    look_up: LookUp
+    policy: Sequence[PolicyRule]
+    devices: Mapping[int, str]
+
+
+@dataclass(slots=True)
+class Segment:
+    """One packet's uninterrupted way through one namespace."""
+
+    node: str
+    passes: list[Pass]
+
+    @property
+    def starts_here(self) -> bool:
+        """Tell whether the packet was sent from this namespace."""
+        return self.passes[0].hook == "output"
+
+    @property
+    def ends_here(self) -> bool:
+        """Tell whether the packet was delivered in this namespace."""
+        return self.passes[-1].hook == "input"
+
+    def rank(self) -> int:
+        """Order segments of one packet: where it starts, where it passes, where it ends."""
+        return 0 if self.starts_here else 2 if self.ends_here else 1
+
+
+def timelines(
+    passes: Mapping[str, Sequence[Pass]],
+    client_port: int,
+    lookups: Mapping[str, Lookups],
+    roads: Mapping[str, Roads],
+) -> tuple[Timeline, ...]:
+    """Build the timeline of every packet of one flow, requests before replies."""
+    found: list[Timeline] = []
+    counts: dict[Direction, int] = {"request": 0, "reply": 0}
+    for packet, segments in _segments(passes).items():
+        first = segments[0].passes[0].headers
+        direction: Direction = "request" if first.source_port == client_port else "reply"
+        in_order = _events(segments, lookups, roads)
+        found.append(Timeline(direction, counts[direction], packet.hex(), tuple(in_order)))
+        counts[direction] += 1
+    return tuple(sorted(found, key=lambda t: (t.direction == "reply", t.ordinal)))
+
+
+def _segments(passes: Mapping[str, Sequence[Pass]]) -> dict[bytes, list[Segment]]:
+    """Group by packet, in the order in which packets set out.
+
+    A packet's own namespaces are put in order by where it starts and ends; two packets are
+    ordered by the namespace that sent them.
+    """
+    found: dict[bytes, list[Segment]] = {}
+    for node, sequence in passes.items():
+        previous: Pass | None = None
+        for one in sequence:
+            mine = found.setdefault(one.headers.packet, [])
+            if not mine or mine[-1].node != node or _sets_out(previous, one):
+                mine.append(Segment(node, []))
+            mine[-1].passes.append(one)
+            previous = one
+    for segments in found.values():
+        segments.sort(key=Segment.rank)
+    return found
+
+
+def _sets_out(previous: Pass | None, one: Pass) -> bool:
+    return (
+        previous is not None
+        and one.hook in ("prerouting", "output")
+        and one.stage != previous.stage
+    )
+
+
+def _events(
+    segments: Iterable[Segment], lookups: Mapping[str, Lookups], roads: Mapping[str, Roads]
+) -> list[Event]:
+    found: list[Event] = []
+    last: Segment | None = None
+    for segment in segments:
+        mine = events(segment.passes, lookups[segment.node])
+        if segment.node in roads:
+            mine = _routed(segment, mine, roads[segment.node])
+        found.extend(mine)
+        last = segment
+    if last is not None and not last.ends_here:
+        found.extend(_vanished(last, found))
+    return found
+
+
+def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
+    if any(isinstance(e, Dropped) for e in found):
+        return
+    end = last.passes[-1]
+    routed = [e for e in found if isinstance(e, Routed) and e.node == last.node]
+    yield Dropped(last.node, end.hook, end.priority, None, _reason(end.hook, routed))
+
+
+def _reason(hook: str, routed: Sequence[Routed]) -> str:
+    if hook == "postrouting":
+        return "left the node and was not received"
+    if routed and routed[-1].refusal:
+        return f"no route: {routed[-1].refusal}"
+    if hook == "prerouting":
+        return "not routed: no socket or route here, or source validation (rp_filter) refused it"
+    return "ended here"
+
+
+def _routed(segment: Segment, found: list[Event], roads: Roads) -> list[Event]:
+    """Put the routing decision where it is taken: before output, or after prerouting."""
+    hook = "output" if segment.starts_here else "prerouting"
+    readings = [e for e in found if isinstance(e, Reading) and e.point.hook == hook]
+    if not readings:
+        return found
+    if not segment.starts_here:
+        iif = next((m.iif for p in segment.passes for m in p.messages if m.iif), 0)
+        decision = _decide(segment.node, hook, readings[-1], roads, iif)
+        return _after(found, hook, decision)
+    first = _decide(segment.node, hook, readings[0], roads, 0)
+    rerouted = _decide(segment.node, hook, readings[-1], roads, 0)
+    leaves = next((m.oif for p in segment.passes if p.hook == "postrouting"
+                   for m in p.messages if m.oif), 0)
+    moved = readings[0].destination != readings[-1].destination
+    if moved or (roads.devices.get(leaves, "") == rerouted.device != first.device):
+        return [first, *_after(found, hook, rerouted)]
+    return [first, *found]
+
+
+def _after(found: list[Event], hook: str, decision: Routed) -> list[Event]:
+    index = max(n for n, e in enumerate(found) if _hook(e) == hook) + 1
+    return [*found[:index], decision, *found[index:]]
+
+
+def _hook(event: Event) -> str:
+    return event.point.hook if isinstance(event, Reading) else event.hook
+
+
+def _decide(node: str, hook: str, reading: Reading, roads: Roads, iif: int) -> Routed:
+    question = Lookup(reading.source, reading.destination, reading.mark, iif)
+    answer = roads.look_up(question)
+    policy = choose(roads.policy, question, answer, roads.devices.get(iif, "lo"))
+    device = roads.devices.get(answer.device, "")
+    via = f" via {answer.gateway}" if answer.gateway else ""
+    route = "" if answer.error else f"{answer.prefix}{via} dev {device} table {answer.table}"
+    return Routed(node, hook, reading.mark, policy, route, device, answer.error)

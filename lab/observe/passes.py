@@ -1,0 +1,129 @@
+"""From trace messages to passes: one packet going through one base chain or legacy table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lab.observe.chains import ChainKey, Hooked
+from lab.observe.nftrace import Headers, Message
+from lab.observe.places import stage
+from lab.observe.xtrace import Line
+from lab.points import Point
+
+_PF = {2: "ip", 10: "ip6"}
+
+
+@dataclass(slots=True)
+class Pass:
+    """One packet's way through one base chain (``messages``) or legacy table (``lines``).
+
+    ``point`` is set where the chain is the recorder's own. ``stage`` numbers the hooks in the
+    order in which this packet met them in this namespace.
+    """
+
+    headers: Headers
+    hook: str
+    priority: int
+    point: Point | None = None
+    messages: list[Message] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    stage: int = 0
+
+    def first_mark(self) -> int:
+        """Return the mark with which the packet entered, as far as the messages tell."""
+        return self.lines[0].mark if self.lines else self.messages[0].mark
+
+
+def nft_passes(
+    messages: Iterable[Message],
+    bases: Mapping[ChainKey, Hooked],
+    probes: Mapping[str, Point],
+    table: str,
+) -> Iterator[Pass]:
+    """Group nftables trace messages; ``probes`` maps the chains of ``table`` to points."""
+    current: dict[int, Pass] = {}
+    for message in messages:
+        if message.headers is None:
+            if message.identity in current:
+                current[message.identity].messages.append(message)
+            continue
+        started = _start(message, message.headers, bases, probes, table)
+        if started is not None:
+            current[message.identity] = started
+            yield started
+
+
+def _start(
+    message: Message,
+    headers: Headers,
+    bases: Mapping[ChainKey, Hooked],
+    probes: Mapping[str, Point],
+    table: str,
+) -> Pass | None:
+    if message.table == table:
+        point = probes[message.chain]
+        return Pass(headers, point.hook, point.priority, point, [message])
+    for family in (_PF.get(message.family, ""), "inet"):
+        hooked = bases.get((f"{family} {message.table}", message.chain))
+        if hooked is not None:
+            return Pass(headers, hooked.hook, hooked.priority, None, [message])
+    return None
+
+
+def legacy_passes(lines: Iterable[Line]) -> Iterator[Pass]:
+    """Group TRACE lines of legacy tables; each ends with a terminal rule or the policy."""
+    current: Pass | None = None
+    for line in lines:
+        same = (
+            current is not None
+            and current.lines[-1].kind != "policy"
+            and current.headers.packet == line.headers.packet
+            and (current.lines[0].table, current.hook) == (line.table, line.hook)
+        )
+        if same and current is not None:
+            current.lines.append(line)
+            continue
+        priority = stage(line.table, line.hook)
+        current = Pass(line.headers, line.hook, 0 if priority is None else priority, lines=[line])
+        yield current
+
+
+def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
+    """Put both kinds of passes of one packet in one namespace in the order in which they happened.
+
+    The recorder's chains stand in every hook, so the nftables passes give the sequence of hooks.
+    At equal priority the legacy table goes first if the mark it saw is the one before.
+    """
+    _number(nft)
+    position = 0
+    hooks = {p.stage: p.hook for p in nft}
+    for one in legacy:
+        while position in hooks and hooks[position] != one.hook:
+            position += 1
+        one.stage = position
+    merged = list(nft)
+    for one in legacy:
+        merged.insert(_place(merged, one), one)
+    return merged
+
+
+def _number(passes: list[Pass]) -> None:
+    number = 0
+    for before, after in zip(passes, passes[1:], strict=False):
+        restarted = before.hook == after.hook and before.priority > after.priority
+        number += before.hook != after.hook or restarted
+        after.stage = number
+
+
+def _place(merged: list[Pass], one: Pass) -> int:
+    index = 0
+    mark: int | None = None
+    for index, other in enumerate(merged):
+        if (other.stage, other.priority) > (one.stage, one.priority):
+            return index
+        tie = (other.stage, other.priority) == (one.stage, one.priority) and not other.lines
+        if tie and mark is not None and one.first_mark() == mark:
+            return index
+        mark = other.messages[-1].mark if other.messages else mark
+    return len(merged)

@@ -1,0 +1,76 @@
+"""Which points of a node are read: before and after every priority at which something hooks in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.native.nft_text import base_chains
+from lab.points import CONNTRACK, FIRST, HOOKS, LAST, Point
+from lab.registry.software import Ruleset, Software
+
+_XTABLES = {
+    "raw": {"prerouting": -300, "output": -300},
+    "mangle": {h: -150 for h in ("prerouting", "input", "forward", "output", "postrouting")},
+    "nat": {"prerouting": -100, "input": 100, "output": -100, "postrouting": 100},
+    "filter": {"input": 0, "forward": 0, "output": 0},
+    "security": {"input": 50, "forward": 50, "output": 50},
+}
+_ALWAYS = ("mangle", "filter")
+_TRACKED = ("prerouting", "output")
+_BOTH_ENDS = {
+    "prerouting": (FIRST, LAST),
+    "input": (LAST,),
+    "output": (FIRST, LAST),
+    "postrouting": (LAST,),
+}
+
+
+def stage(table: str, hook: str) -> int | None:
+    """Return the priority at which an iptables table hooks in, None where it does not."""
+    return _XTABLES.get(table, {}).get(hook)
+
+
+def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
+    """List the points to read on a node: before and after every stage that ``software`` uses.
+
+    Give all software of the scenario, so that one alone is read where all together are.
+    """
+    stages: dict[str, set[int]] = {hook: set() for hook in _BOTH_ENDS | {"forward": ()}}
+    wanted: set[Point] = set()
+    for table in _ALWAYS:
+        _add_table(stages, table)
+    for entry in software:
+        for ruleset in entry.rulesets:
+            _add(stages, ruleset)
+        for flow in entry.flows:
+            wanted |= {e.point for e in flow.expectations if e.point.node == node}
+    for hook, priorities in stages.items():
+        wanted |= {Point(node, hook, p) for p in _between(hook, priorities)}
+    return tuple(sorted(wanted, key=Point.sort_key))
+
+
+def _add(stages: dict[str, set[int]], ruleset: Ruleset) -> None:
+    if ruleset.tool == "iptables":
+        for line in ruleset.text.splitlines():
+            if line.startswith("*"):
+                _add_table(stages, line[1:].strip())
+    elif ruleset.tool == "nft":
+        for chain in base_chains(ruleset.text):
+            if chain.hook in stages:
+                stages[chain.hook].add(chain.priority)
+
+
+def _add_table(stages: dict[str, set[int]], table: str) -> None:
+    for hook, priority in _XTABLES.get(table, {}).items():
+        stages[hook].add(priority)
+
+
+def ends(node: str) -> tuple[Point, ...]:
+    """List the first and last points of a node without rules."""
+    return tuple(Point(node, hook, p) for hook in HOOKS for p in _BOTH_ENDS.get(hook, ()))
+
+
+def _between(hook: str, stages: set[int]) -> set[int]:
+    tracked = hook in _TRACKED
+    ordered = sorted(stages | ({CONNTRACK} if tracked else set()))
+    return {FIRST if tracked else ordered[0] - 1} | {priority + 1 for priority in ordered}

@@ -1,0 +1,47 @@
+"""Which policy rule led to a routing table, given the rules and the kernel's answer [pure]."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from lab.kernel.route import Answer, Lookup
+from lab.record import PolicyRule
+
+_REFUSING = ("unreachable", "prohibit", "blackhole")
+
+
+def choose(
+    policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: str
+) -> int | None:
+    """Return the index of the first rule that matches and leads to the answering table.
+
+    The kernel names the table that answered but not the rule; of the rules that match the packet
+    it tries them in order, so the first one with that table is the one. With an error, the first
+    matching rule whose action refuses is the one. A local packet has ``iif`` ``lo``.
+    """
+    for index, rule in enumerate(policy):
+        if not _matches(rule, question, iif):
+            continue
+        if answer.error and rule.action in _REFUSING:
+            return index
+        if not answer.error and rule.action == "lookup" and rule.table == answer.table:
+            return index
+    return None
+
+
+def _matches(rule: PolicyRule, question: Lookup, iif: str) -> bool:
+    matched = (
+        (rule.mark is None or rule.mark.matches(question.mark))
+        and (not rule.iif or rule.iif == iif)
+        and not rule.oif
+        and _inside(question.source, rule.source)
+        and _inside(question.destination, rule.destination)
+    )
+    return matched != rule.inverted
+
+
+def _inside(address: str, prefix: str) -> bool:
+    if not prefix:
+        return True
+    return bool(address) and ipaddress.ip_address(address) in ipaddress.ip_network(prefix, False)

@@ -1,0 +1,111 @@
+"""The only sequencer: build, install, observe, send, collect, tear down."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from functools import lru_cache
+
+from lab.errors import RuleRefused, UnsupportedError
+from lab.kernel import command
+from lab.kernel.sandbox import Sandbox
+from lab.observe import places
+from lab.observe.recorder import Recorder
+from lab.record import Environment, Run
+from lab.rules.listing import Listings
+from lab.runner import bench as benches
+from lab.runner.bench import Bench
+from lab.runner.collect import Ran, keep_books, missed, record
+from lab.scenario import Experiment
+from lab.traffic.send import Switchboard
+
+_TOOLS = ("iptables-nft", "iptables-legacy", "nft", "ip")
+
+
+def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
+    """Run one experiment from nothing and return what was seen.
+
+    A software that is refused only beside another gives a Run with ``refused``; one that is
+    refused alone raises RuleRefused, and a bad entry EntryError.
+    """
+    with ExitStack() as stack:
+        return run_in(experiment, sandbox, listings, stack)
+
+
+def run_in(
+    experiment: Experiment, sandbox: Sandbox, listings: Listings, stack: ExitStack
+) -> Run:
+    """Run one experiment in a network that ``stack`` takes down when it is closed."""
+    started = time.perf_counter()
+    bench = benches.set_up(experiment, sandbox, stack)
+    try:
+        benches.install(bench)
+    except RuleRefused as problem:
+        if experiment.alone:
+            raise
+        return Run(experiment, environment(), (), (), (), refused=str(problem))
+    recorder = Recorder()
+    stack.callback(recorder.close)
+    ruled = benches.ruled_nodes(bench)
+    _watch(bench, recorder, ruled)
+    _list_rules(bench, ruled, listings)
+    ran = _send(bench, recorder, sandbox, stack)
+    notes = tuple(recorder.notes())
+    books = keep_books(bench, recorder, notes)
+    flows = tuple(record(one, books) for one in ran)
+    return Run(
+        experiment=experiment,
+        environment=environment(),
+        rules=books.rules,
+        policy=books.policy,
+        flows=flows,
+        lost=missed(recorder, notes, flows),
+        seconds=round(time.perf_counter() - started, 4),
+    )
+
+
+def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
+    everybody = bench.experiment.beside
+    for node in bench.network.topology.node_names():
+        points = places.points(node, everybody) if node in ruled else places.ends(node)
+        recorder.watch(
+            bench.network, node, points, bench.sites[node].nft,
+            tracked=node in ruled and benches.tracks_connections(bench, node),
+            legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
+        )
+
+
+def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> None:
+    for node in ruled:
+        with bench.network.namespaces[node].inside(bench.network.home):
+            listings.name(bench.sites[node].installed, bench.sites[node].nft)
+
+
+def _send(
+    bench: Bench, recorder: Recorder, sandbox: Sandbox, stack: ExitStack
+) -> list[Ran]:
+    def settle() -> None:
+        sandbox.settler.settle()
+        recorder.drain()
+
+    switchboard = Switchboard(bench.network, settle)
+    stack.callback(switchboard.close)
+    calls = benches.calls(bench)
+    switchboard.listen(calls)
+    recorder.cut()
+    return [Ran(call, switchboard.run(call), recorder.cut()) for call in calls]
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the kernel release and the versions of the tools, asked once per process."""
+    return Environment(os.uname().release, tuple((tool, _version(tool)) for tool in _TOOLS))
+
+
+def _version(tool: str) -> str:
+    try:
+        flag = "-V" if tool == "ip" else "--version"
+        return command.run((tool, flag)).output.strip().splitlines()[0]
+    except (UnsupportedError, IndexError):
+        return "not installed"

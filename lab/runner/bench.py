@@ -1,0 +1,119 @@
+"""What one experiment stands on: a network, the nodes that take rules, and the flows to run."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import EntryError, RuleRefused
+from lab.kernel.nftables import Nft
+from lab.kernel.sandbox import Sandbox
+from lab.registry.placeholders import fill
+from lab.registry.software import Software
+from lab.rules import apply
+from lab.rules.apply import Site
+from lab.rules.installed import Installed
+from lab.scenario import Experiment
+from lab.topology import library
+from lab.topology.build import Network, build, write_sysctl
+from lab.traffic.flow import Flow
+from lab.traffic.send import Call
+
+_TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A built network; ``sites`` are the nodes on which software is installed."""
+
+    experiment: Experiment
+    network: Network
+    sites: dict[str, Site]
+
+
+def set_up(experiment: Experiment, sandbox: Sandbox, stack: ExitStack) -> Bench:
+    """Build the network and open what rules need; ``stack`` takes it all down again."""
+    topology = library.find(experiment.topology, experiment.pod_prefix)
+    network = build(topology, experiment.family, sandbox.home)
+    stack.callback(network.close)
+    sites = {}
+    for node in topology.node_names():
+        with network.namespaces[node].inside(network.home):
+            context = Nft()
+        stack.callback(context.close)
+        sites[node] = Site(node, Installed(experiment.family, experiment.variant), context)
+    _sysctls(experiment, network)
+    return Bench(experiment, network, sites)
+
+
+def _sysctls(experiment: Experiment, network: Network) -> None:
+    with network.namespaces["node"].inside(network.home):
+        for key, value in experiment.sysctls:
+            try:
+                write_sysctl(key, value)
+            except OSError as problem:
+                raise RuleRefused(f"sysctl {key} = {value}: {problem.strerror}") from None
+
+
+def install(bench: Bench) -> None:
+    """Install all software in order. Raises RuleRefused or EntryError with file and line."""
+    placement = dict(bench.experiment.placement)
+    for software in bench.experiment.software:
+        apply.install(software, bench.network, bench.sites, placement)
+
+
+def ruled_nodes(bench: Bench) -> list[str]:
+    """List the nodes on which anybody of the scenario installs rules, the node itself first."""
+    placement = dict(bench.experiment.placement)
+    nodes = {placement.get(r.node, r.node) for s in bench.experiment.beside for r in s.rulesets}
+    return [n for n in bench.network.topology.node_names() if n in nodes or n == "node"]
+
+
+def tracks_connections(bench: Bench, node: str) -> bool:
+    """Tell whether the rules have switched connection tracking on, by sending one datagram.
+
+    The recorder may read the ctmark only then: reading it would switch tracking on itself.
+    """
+    address = "::1" if bench.network.family == "ipv6" else "127.0.0.1"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with (
+        bench.network.namespaces[node].inside(bench.network.home),
+        socket.socket(family, socket.SOCK_DGRAM) as probe,
+        suppress(OSError),
+    ):
+        probe.bind((address, 0))
+        probe.sendto(b"tracked?", probe.getsockname())
+        return int(_TRACKED.read_text()) > 0
+    return False
+
+
+def calls(bench: Bench) -> list[Call]:
+    """List the flows to run. A flow has the same number alone and together."""
+    experiment = bench.experiment
+    everybody = sorted(experiment.beside, key=lambda s: s.title)
+    numbered = [(s, flow) for s in everybody for flow in s.flows]
+    titles = {s.title for s in experiment.software}
+    return [_call(bench, software, flow, number)
+            for number, (software, flow) in enumerate(numbered, 1)
+            if software.title in titles and _wanted(experiment, software, flow)]
+
+
+def _wanted(experiment: Experiment, software: Software, flow: Flow) -> bool:
+    names = (flow.name, f"{software.name}/{flow.name}")
+    return experiment.family in flow.families and (
+        not experiment.flows or any(name in experiment.flows for name in names)
+    )
+
+
+def _call(bench: Bench, software: Software, flow: Flow, number: int) -> Call:
+    known = apply.facts(software, bench.network)
+    source = flow.source_address or f"{{{{ {flow.sender}.ip }}}}"
+    where = f"{software.file}: flow {flow.name!r}"
+    for node in filter(None, (flow.sender, flow.listener)):
+        if node not in bench.network.namespaces:
+            raise EntryError(f"{where}: unknown node {node!r}; "
+                             f"known: {', '.join(sorted(bench.network.namespaces))}")
+    return Call(software.title, flow, number, fill(source, known, where),
+                fill(flow.to, known, where), fill(flow.seen_from, known, where))

@@ -1,0 +1,131 @@
+"""From what was watched to what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.native.rule import Rule
+from lab.observe.assemble import Lookups
+from lab.observe.chains import ChainKey
+from lab.observe.journey import Roads, timelines
+from lab.observe.passes import Pass
+from lab.observe.probes import Note
+from lab.observe.recorder import Recorder
+from lab.points import Point
+from lab.record import Dropped, Fate, FlowRun, PolicyRule, Reading, Timeline
+from lab.rules import iproute
+from lab.rules.apply import Site
+from lab.runner.bench import Bench
+from lab.traffic.send import Call, Outcome
+
+_FAMILIES = {2: "ip", 10: "ip6"}
+Passes = Mapping[str, Sequence[Pass]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One flow that ran: what its sockets saw and which passes were watched."""
+
+    call: Call
+    outcome: Outcome
+    passes: Passes
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """All that turns handles and positions into rules: the rules of every node, and indexes."""
+
+    rules: tuple[Rule, ...]
+    policy: tuple[PolicyRule, ...]
+    lookups: dict[str, Lookups]
+    roads: dict[str, Roads]
+
+
+def keep_books(bench: Bench, recorder: Recorder, notes: Sequence[Note]) -> Books:
+    """Index the rules of every node and the ctmarks that the recorders noted."""
+    rules = tuple(r for site in bench.sites.values() for r in site.installed.everything())
+    numbers = {id(rule): number for number, rule in enumerate(rules)}
+    ctmarks = {(n.point, n.packet, n.mark): n.ctmark for n in notes}
+    node = bench.sites["node"]
+    policy = iproute.policy_rules(bench.network.routers["node"], node.installed, rules)
+    lookups = {name: _lookups(site, recorder, rules, numbers, ctmarks)
+               for name, site in bench.sites.items() if name in recorder.watches}
+    router = bench.network.routers["node"]
+    roads = {"node": Roads(router.look_up, policy, bench.network.device_names("node"))}
+    return Books(rules, policy, lookups, roads)
+
+
+def _lookups(
+    site: Site,
+    recorder: Recorder,
+    rules: tuple[Rule, ...],
+    numbers: Mapping[int, int],
+    ctmarks: Mapping[tuple[Point, bytes, int], int | None],
+) -> Lookups:
+    by_handle = _by_handle(site, recorder.watches[site.node].handles, numbers)
+    legacy = site.installed.legacy
+
+    def nft_rule(family: int, table: str, chain: str, handle: int) -> int | None:
+        for name in (_FAMILIES.get(family, ""), "inet"):
+            found = by_handle.get((f"{name} {table}", chain, handle))
+            if found is not None:
+                return found
+        return None
+
+    def legacy_rule(table: str, chain: str, position: int) -> int | None:
+        rule = legacy.at(table, chain, position)
+        return None if rule is None else numbers[id(rule)]
+
+    return Lookups(site.node, rules, lambda point, packet, mark: ctmarks.get((point, packet, mark)),
+                   nft_rule, legacy_rule)
+
+
+def _by_handle(
+    site: Site, handles: Mapping[ChainKey, list[int]], numbers: Mapping[int, int]
+) -> dict[tuple[str, str, int], int]:
+    found = {}
+    for (table, chain), rules in site.installed.nftables.chains.items():
+        known = handles.get((table, chain), [])
+        if len(known) == len(rules):
+            for handle, rule in zip(known, rules, strict=True):
+                found[table, chain, handle] = numbers[id(rule)]
+    return found
+
+
+def record(ran: Ran, books: Books) -> FlowRun:
+    """Build the record of one flow."""
+    lines = timelines(ran.passes, ran.call.port, books.lookups, books.roads)
+    return FlowRun(ran.call.owner, ran.call.flow.name, lines, _fate(ran, lines, books.rules),
+                   ran.call.seen_from)
+
+
+def _fate(ran: Ran, lines: Sequence[Timeline], rules: Sequence[Rule]) -> Fate:
+    outcome = ran.outcome
+    arrived = ran.call.flow.listener if outcome.arrived else ""
+    return Fate(outcome.sent, outcome.arrived, outcome.answered, arrived, outcome.seen_from,
+                _end(outcome, lines, rules))
+
+
+def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> str:
+    """Say where the first packet that did not arrive ended."""
+    complete = outcome.arrived == outcome.answered == outcome.sent
+    if complete:
+        return ""
+    for line in lines:
+        for event in line.events:
+            if isinstance(event, Dropped):
+                rule = "" if event.rule is None else f": {rules[event.rule]}"
+                return f"{line.direction} ended on {event.node} in {event.hook}, {event.reason}{rule}"
+    return outcome.error or "no packet was seen"
+
+
+def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
+    """List what one record of a packet holds and the other lacks: observation that was lost."""
+    seen = {(event.point, line.packet) for flow in flows for line in flow.timelines
+            for event in line.events if isinstance(event, Reading)}
+    noted = {(note.point, note.packet.hex()) for note in notes}
+    problems = list(dict.fromkeys(recorder.lost))
+    for point in sorted({str(point) for point, _ in noted - seen}):
+        problems.append(f"packets recorded at {point} were not traced")
+    return tuple(problems)

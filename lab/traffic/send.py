@@ -1,0 +1,266 @@
+"""Run flows: scapy packets from outside, real sockets where traffic starts locally.
+
+Each step is followed by ``settle``, so a packet that has not arrived by then was dropped.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.kernel.netns import Netns
+from lab.traffic import packets
+from lab.traffic.flow import Direction, Family, Flow
+
+_SO_MARK = 36
+_CHUNK = 65536
+_FIRST_PORT = 20000
+
+
+class Place(Protocol):
+    """Where flows run: the namespaces and the way home."""
+
+    home: Netns
+    namespaces: dict[str, Netns]
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A flow with its addresses filled in, and the number that its packets carry.
+
+    ``seen_from`` is the source address its owner relies on, empty where it relies on none.
+    """
+
+    owner: str
+    flow: Flow
+    number: int
+    source: str
+    destination: str
+    seen_from: str = ""
+
+    @property
+    def port(self) -> int:
+        """Return the client's source port, unique within an experiment."""
+        return _FIRST_PORT + self.number
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the sockets saw: arrivals and answers, counted in packets (UDP) or exchanges (TCP)."""
+
+    sent: int = 0
+    arrived: int = 0
+    answered: int = 0
+    seen_from: str = ""
+    error: str = ""
+
+
+Listeners = dict[tuple[str, str, int], socket.socket]
+
+
+class Switchboard:
+    """The listening sockets of one network, and the way to run one flow after another."""
+
+    def __init__(self, place: Place, settle: Callable[[], None]) -> None:
+        self._place = place
+        self._settle = settle
+        self._listeners: Listeners = {}
+        self._stack = ExitStack()
+        self._family = socket.AF_INET6 if place.family == "ipv6" else socket.AF_INET
+
+    def listen(self, calls: Iterable[Call]) -> None:
+        """Open the sockets that answer; one per node, protocol and port."""
+        for call in calls:
+            flow = call.flow
+            key = (flow.listener, flow.protocol, flow.answer_port or flow.port)
+            if flow.listener and key not in self._listeners:
+                with self._inside(key[0]):
+                    self._listeners[key] = self._listener(key[1], key[2])
+
+    def run(self, call: Call) -> Outcome:
+        """Run one flow to its end."""
+        if call.flow.protocol == "tcp":
+            return self._tcp(call)
+        return self._udp(call)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._stack.close()
+
+    def _inside(self, node: str) -> AbstractContextManager[None]:
+        return self._place.namespaces[node].inside(self._place.home)
+
+    def _listener(self, protocol: str, port: int) -> socket.socket:
+        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+        sock = self._stack.enter_context(socket.socket(self._family, kind))
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if protocol == "udp":
+            _report_destination(sock, self._family)
+        sock.bind(("", port))
+        if protocol == "tcp":
+            sock.listen(16)
+        return sock
+
+    def _answering(self, call: Call) -> socket.socket | None:
+        flow = call.flow
+        return self._listeners.get((flow.listener, flow.protocol, flow.answer_port or flow.port))
+
+    @contextmanager
+    def _client(self, call: Call, kind: int) -> Iterator[socket.socket]:
+        with self._inside(call.flow.sender):
+            sock = socket.socket(self._family, kind)
+        with sock:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if call.flow.socket_mark:
+                mark = call.flow.socket_mark.to_bytes(4, "little")
+                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+            by_kernel = call.flow.sender == "node" and not call.flow.source_address
+            sock.bind(("" if by_kernel else call.source, call.port))
+            yield sock
+
+    def _udp(self, call: Call) -> Outcome:
+        outcome = Outcome()
+        with ExitStack() as stack:
+            client = stack.enter_context(self._client(call, socket.SOCK_DGRAM))
+            raw = None if call.flow.by_socket else stack.enter_context(self._raw(call))
+            for ordinal in range(call.flow.count):
+                self._send(call, ordinal, client, raw, outcome)
+                self._settle()
+                self._answer_udp(call, outcome)
+                self._settle()
+                outcome.answered += _received(client, call.number, "reply")
+        return outcome
+
+    def _raw(self, call: Call) -> socket.socket:
+        with self._inside(call.flow.sender):
+            return socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+    def _send(self, call: Call, ordinal: int, client: socket.socket, raw: socket.socket | None,
+              outcome: Outcome) -> None:
+        tag = packets.tag(call.number, "request", ordinal)
+        outcome.sent += 1
+        try:
+            if raw is None:
+                client.sendto(tag, (call.destination, call.flow.port))
+            else:
+                packet = packets.udp(call.source, call.destination, call.port, call.flow.port, tag)
+                raw.sendto(packet, (call.destination, 0))
+        except OSError as problem:
+            outcome.error = f"sendto: {problem.strerror}"
+
+    def _answer_udp(self, call: Call, outcome: Outcome) -> None:
+        listener = self._answering(call)
+        if listener is None:
+            return
+        with suppress(BlockingIOError):
+            while True:
+                payload, control, _, sender = listener.recvmsg(_CHUNK, 512)
+                found = packets.read_tag(payload)
+                if not found or found[0] != call.number:
+                    continue
+                outcome.arrived += 1
+                outcome.seen_from = sender[0]
+                answer = packets.tag(call.number, "reply", found[2])
+                _reply(listener, answer, control, sender, outcome)
+
+    def _tcp(self, call: Call) -> Outcome:
+        outcome = Outcome(sent=call.flow.count)
+        with self._client(call, socket.SOCK_STREAM) as client:
+            outcome.error = _connect(client, call)
+            self._settle()
+            server = self._accept(call, outcome)
+            if server is not None:
+                with server:
+                    self._exchange(call, client, server, outcome)
+        self._settle()
+        return outcome
+
+    def _accept(self, call: Call, outcome: Outcome) -> socket.socket | None:
+        listener = self._answering(call)
+        if listener is None:
+            return None
+        try:
+            server, address = listener.accept()
+        except BlockingIOError:
+            return None
+        server.setblocking(False)
+        outcome.seen_from = address[0]
+        return server
+
+    def _exchange(self, call: Call, client: socket.socket, server: socket.socket,
+                  outcome: Outcome) -> None:
+        for ordinal in range(call.flow.count):
+            if not _pass_on(client, server, packets.tag(call.number, "request", ordinal),
+                            self._settle):
+                break
+            outcome.arrived += 1
+            if not _pass_on(server, client, packets.tag(call.number, "reply", ordinal),
+                            self._settle):
+                break
+            outcome.answered += 1
+        for sock in (client, server):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+            self._settle()
+
+
+def _connect(client: socket.socket, call: Call) -> str:
+    """Start connecting; return what went wrong at once, if anything."""
+    try:
+        client.connect((call.destination, call.flow.port))
+    except BlockingIOError:
+        return ""
+    except OSError as problem:
+        return f"connect: {problem.strerror}"
+    return ""
+
+
+def _pass_on(sender: socket.socket, receiver: socket.socket, payload: bytes,
+             settle: Callable[[], None]) -> bool:
+    try:
+        sender.send(payload)
+        settle()
+        return receiver.recv(_CHUNK) == payload
+    except OSError:
+        return False
+
+
+def _received(sock: socket.socket, number: int, direction: Direction) -> int:
+    count = 0
+    while True:
+        try:
+            found = packets.read_tag(sock.recv(_CHUNK))
+        except BlockingIOError:
+            return count
+        except ConnectionError:  # an ICMP error came back instead
+            continue
+        count += found is not None and found[:2] == (number, direction)
+
+
+def _report_destination(sock: socket.socket, family: int) -> None:
+    """Have recvmsg tell the local address, so that the answer leaves from it."""
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8), 1)
+
+
+def _reply(listener: socket.socket, answer: bytes, control: list[tuple[int, int, bytes]],
+           sender: tuple[str, int], outcome: Outcome) -> None:
+    try:
+        listener.sendmsg([answer], [_from_address(*item) for item in control], 0, sender)
+    except OSError as problem:
+        outcome.error = f"the answer could not be sent: {problem.strerror}"
+
+
+def _from_address(level: int, kind: int, value: bytes) -> tuple[int, int, bytes]:
+    # The interface index would force the answer out of the device the packet came in by.
+    if level == socket.IPPROTO_IPV6:
+        return level, kind, value[:16] + bytes(4)
+    return level, kind, bytes(4) + value[4:]

@@ -1,0 +1,58 @@
+"""Whether an entry alone meets what it says its owner relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lab.record import FlowRun, Reading, Run
+from lab.registry.software import Software
+from lab.traffic.flow import Expectation, Flow
+
+
+def unmet(run: Run) -> tuple[str, ...]:
+    """List every expectation and fate that the run does not show; empty if the entry holds.
+
+    The run must be of one software alone.
+    """
+    return tuple(problem for software in run.experiment.software
+                 for problem in _problems(run, software))
+
+
+def _problems(run: Run, software: Software) -> Iterator[str]:
+    for flow in software.flows:
+        seen = run.flow(software.title, flow.name)
+        if seen is not None:
+            for problem in unmet_flow(flow, seen):
+                yield f"{software.title} {flow.name}: {problem}"
+
+
+def unmet_flow(flow: Flow, seen: FlowRun) -> Iterator[str]:
+    """Yield what one flow does not meet."""
+    yield from _fate(flow, seen)
+    for expectation in flow.expectations:
+        words = [r.word(expectation.field) for r in readings(seen, expectation)]
+        if not words:
+            yield f"nothing was read at {expectation}"
+        for word in sorted({w for w in words if w is None or not expectation.mark.matches(w)},
+                           key=lambda w: -1 if w is None else w):
+            shown = "no conntrack entry" if word is None else f"{word:#x}"
+            yield f"expected {expectation}, read {shown}"
+
+
+def readings(seen: FlowRun, expectation: Expectation) -> list[Reading]:
+    """List the readings that an expectation is about."""
+    return [event for line in seen.timelines
+            if line.direction == expectation.direction and expectation.covers(line.ordinal)
+            for event in line.readings() if event.point == expectation.point]
+
+
+def _fate(flow: Flow, seen: FlowRun) -> Iterator[str]:
+    fate = seen.fate
+    if not flow.answered_by:
+        if fate.arrived:
+            yield f"expected to be dropped, but {fate}"
+        return
+    if fate.arrived != fate.sent or fate.answered != fate.sent:
+        yield f"expected to be answered by {flow.answered_by}, but {fate}"
+    elif seen.relied_from and fate.seen_from != seen.relied_from:
+        yield f"expected to be seen from {seen.relied_from}, but {fate}"

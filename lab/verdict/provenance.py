@@ -1,0 +1,108 @@
+"""Whose bits are on a packet: who last set each bit of the packet mark and of the ctmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lab.native.marktest import restores, saves, tests
+from lab.native.rule import Rule
+from lab.record import FlowRun, Hit, Reading, Routed, Run, Timeline, Write
+from lab.verdict.outcome import Culprit
+
+Owners = dict[int, str]
+_SOCKET = "its socket (SO_MARK)"
+
+
+@dataclass(slots=True)
+class Origin:
+    """The writer of each set bit; ``ctmark`` lasts from packet to packet of a flow."""
+
+    mark: Owners = field(default_factory=dict)
+    ctmark: Owners = field(default_factory=dict)
+
+
+def false_matches(run: Run, flow: FlowRun) -> Iterator[Culprit]:
+    """Yield each rule that matched on bits which its own software did not set.
+
+    Only conditions that hold because bits are set count. Bits that nobody was seen to write
+    (tc, BPF) have no owner and are passed over.
+    """
+    origin = Origin()
+    seen: set[tuple[int, str]] = set()
+    for line in in_time(flow.timelines):
+        origin.mark = {}
+        for culprit, rule in _walk(run, flow, line, origin):
+            if (rule, culprit.writer) not in seen:
+                seen.add((rule, culprit.writer))
+                yield culprit
+
+
+def in_time(lines: Sequence[Timeline]) -> list[Timeline]:
+    """Put requests and replies in the order in which they were sent."""
+    return sorted(lines, key=lambda t: (t.ordinal, t.direction == "reply"))
+
+
+def _walk(
+    run: Run, flow: FlowRun, line: Timeline, origin: Origin
+) -> Iterator[tuple[Culprit, int]]:
+    node = ""
+    for event in line.events:
+        if isinstance(event, Reading):
+            if event.point.node != node:
+                node = event.point.node
+                origin.mark = {} if event.mark == 0 else origin.mark
+            _settle(origin, event, flow.owner)
+        elif isinstance(event, Write):
+            _credit(run, origin, event)
+        elif isinstance(event, Hit):
+            rule = run.rules[event.rule]
+            yield from _stranger(run, rule, event.rule, event.before, event, origin)
+        elif isinstance(event, Routed) and event.policy is not None:
+            index = run.policy[event.policy].rule
+            if index is not None:
+                yield from _stranger(run, run.rules[index], index, event.mark, event, origin)
+
+
+def _settle(origin: Origin, reading: Reading, owner: str) -> None:
+    """Bits on a packet as it sets out come from the socket of the flow's owner."""
+    if not origin.mark and reading.mark and reading.point.hook == "output":
+        origin.mark = {bit: f"{owner} {_SOCKET}" for bit in _bits(reading.mark)}
+
+
+def _credit(run: Run, origin: Origin, write: Write) -> None:
+    rule = run.rule(write.rule)
+    writer = "" if rule is None else rule.software
+    target = origin.mark if write.field == "mark" else origin.ctmark
+    copied: Owners = {}
+    if rule is not None and write.field == "mark" and restores(rule.written):
+        copied = origin.ctmark
+    elif rule is not None and write.field == "ctmark" and saves(rule.written):
+        copied = origin.mark
+    for bit in _bits(write.before & ~write.after):
+        target.pop(bit, None)
+    for bit in _bits(write.after & ~write.before):
+        target[bit] = copied.get(bit, _described(rule) if writer else "")
+
+
+def _described(rule: Rule | None) -> str:
+    return "" if rule is None else f"{rule.software} ({rule.where}: {rule.listed or rule.written})"
+
+
+def _stranger(
+    run: Run, rule: Rule, index: int, word: int, event: Hit | Routed, origin: Origin
+) -> Iterator[tuple[Culprit, int]]:
+    for test in tests(rule.written):
+        owners = origin.mark if test.field == "mark" else origin.ctmark
+        bits = test.bits(word) if test.field == "mark" else test.mark.value
+        writers = {owners.get(bit, "") for bit in _bits(bits)}
+        if not bits or "" in writers or any(w.startswith(rule.software) for w in writers):
+            continue
+        priority = event.priority if isinstance(event, Hit) else 0
+        after = event.after if isinstance(event, Hit) else event.mark
+        yield Culprit(rule, event.node, event.hook, priority, word, after,
+                      " and ".join(sorted(writers))), index
+
+
+def _bits(word: int) -> list[int]:
+    return [bit for bit in range(32) if word >> bit & 1]
