@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from functools import lru_cache
 
 from lab.errors import RuleRefused, UnsupportedError
-from lab.kernel import command
+from lab.kernel import command, keep
+from lab.kernel.keep import Kept
 from lab.kernel.sandbox import Sandbox
 from lab.observe import places
 from lab.observe.recorder import Recorder
@@ -30,15 +31,23 @@ def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
     refused alone raises RuleRefused, and a bad entry EntryError.
     """
     with ExitStack() as stack:
-        return run_in(experiment, sandbox, listings, stack)
+        bench = benches.set_up(experiment, sandbox, stack)
+        return _run(bench, sandbox, listings, stack)
 
 
-def run_in(
-    experiment: Experiment, sandbox: Sandbox, listings: Listings, stack: ExitStack
-) -> Run:
-    """Run one experiment in a network that ``stack`` takes down when it is closed."""
+def run_and_keep(
+    experiment: Experiment, sandbox: Sandbox, listings: Listings
+) -> tuple[Run, Kept]:
+    """Run one experiment and leave its namespaces to a process that holds them."""
+    with ExitStack() as stack:
+        bench = benches.set_up(experiment, sandbox, stack)
+        run_ = _run(bench, sandbox, listings, stack)
+        return run_, keep.hold(bench.network.namespaces)
+
+
+def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -> Run:
     started = time.perf_counter()
-    bench = benches.set_up(experiment, sandbox, stack)
+    experiment = bench.experiment
     try:
         benches.install(bench)
     except RuleRefused as problem:

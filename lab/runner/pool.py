@@ -1,0 +1,115 @@
+"""Worker processes, seen from the process the user started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+from typing import BinaryIO
+
+from lab.errors import SandboxError
+from lab.kernel.keep import MARKER, Kept, own_marker
+from lab.record import Run
+from lab.runner.protocol import Failure, Request, receive, send
+from lab.scenario import Experiment
+
+
+class Worker:
+    """One process that runs experiments, one at a time."""
+
+    def __init__(self, number: int) -> None:
+        environment = os.environ | {MARKER: own_marker()}
+        self._process = subprocess.Popen(
+            (sys.executable, "-m", "lab.runner.worker", str(os.getpid()), str(number)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+        )
+        self._ready = False
+
+    def run(self, request: Request) -> tuple[Run, Kept | None]:
+        """Run one experiment. Raises what the worker raised, or SandboxError if it died."""
+        try:
+            if not self._ready:
+                _raise_failure(receive(self._output()))
+                self._ready = True
+            send(self._input(), request)
+            answer = receive(self._output())
+        except (EOFError, BrokenPipeError):
+            status = self._process.wait()
+            raise SandboxError(f"the worker process ended with status {status}") from None
+        _raise_failure(answer)
+        run, kept = answer  # type: ignore[misc]
+        return run, kept
+
+    def close(self) -> None:
+        """End the process; its namespaces end with it."""
+        self._input().close()
+        self._output().close()
+        self._process.wait()
+
+    def _input(self) -> BinaryIO:
+        if self._process.stdin is None:
+            raise SandboxError("the worker has no input")
+        return self._process.stdin  # type: ignore[return-value]
+
+    def _output(self) -> BinaryIO:
+        if self._process.stdout is None:
+            raise SandboxError("the worker has no output")
+        return self._process.stdout  # type: ignore[return-value]
+
+
+def _raise_failure(answer: object) -> None:
+    if isinstance(answer, Failure):
+        raise answer.error
+
+
+class Pool:
+    """Several workers; give each an experiment as it becomes free."""
+
+    def __init__(self, workers: int = 0) -> None:
+        count = workers or min(4, len(os.sched_getaffinity(0)))
+        self._workers = [Worker(number) for number in range(count)]
+        self._free: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._free.put(worker)
+        self._threads = ThreadPoolExecutor(count)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, experiments: Iterable[Experiment]) -> Iterator[Run]:
+        """Run experiments side by side and yield the runs in the order of the experiments."""
+        futures = [self._threads.submit(self._one, Request(e)) for e in experiments]
+        try:
+            for future in futures:
+                yield future.result()[0]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def keep(self, experiment: Experiment) -> tuple[Run, Kept]:
+        """Run one experiment and leave its namespaces, held by a process of their own."""
+        run, kept = self._one(Request(experiment, keep=True))
+        if kept is None:
+            raise SandboxError("the worker kept nothing")
+        return run, kept
+
+    def close(self) -> None:
+        """End all workers."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def _one(self, request: Request) -> tuple[Run, Kept | None]:
+        worker = self._free.get()
+        try:
+            return worker.run(request)
+        finally:
+            self._free.put(worker)

@@ -1,0 +1,44 @@
+"""What the user's process and its workers say to each other: a length, then a pickle."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from lab.errors import LabError, SandboxError
+from lab.scenario import Experiment
+
+_LENGTH = struct.Struct("=Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One experiment to run; with ``keep`` its namespaces stay, held by a process of their own."""
+
+    experiment: Experiment
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that the requester is to raise."""
+
+    error: LabError | SandboxError
+
+
+def send(stream: BinaryIO, value: object) -> None:
+    """Write one length and pickle."""
+    content = pickle.dumps(value)
+    stream.write(_LENGTH.pack(len(content)) + content)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> object:
+    """Read one value; raises EOFError at the end of input."""
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    content = stream.read(_LENGTH.unpack(header)[0])
+    return pickle.loads(content)

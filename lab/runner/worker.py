@@ -1,0 +1,50 @@
+"""The process in which experiments run; it is never the one the user started.
+
+It reads requests from standard input and writes answers to standard output. It ends when its input ends or its parent dies, and everything it made ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from lab.errors import LabError, SandboxError
+from lab.kernel import sandbox
+from lab.kernel.sandbox import Sandbox
+from lab.rules.listing import Listings
+from lab.runner import run, run_and_keep
+from lab.runner.protocol import Failure, Request, receive, send
+
+def main(parent: int, number: int) -> None:
+    """Serve requests until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not come between the answers
+    try:
+        place = sandbox.enter(parent, number)
+    except (LabError, SandboxError) as problem:
+        send(answers, Failure(problem))
+        return
+    send(answers, "ready")
+    listings = Listings()
+    while True:
+        try:
+            request = receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        if isinstance(request, Request):
+            send(answers, _serve(request, place, listings))
+
+
+def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
+    try:
+        if request.keep:
+            return run_and_keep(request.experiment, place, listings)
+        return run(request.experiment, place, listings), None
+    except (LabError, SandboxError) as problem:
+        return Failure(problem)
+    except OSError as problem:
+        return Failure(SandboxError(f"{request.experiment}: {problem}"))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
