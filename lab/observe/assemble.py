@@ -14,7 +14,7 @@ from lab.points import Point
 from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
 
 _WRITES_CTMARK = re.compile(r"--save-mark|CONNMARK --set|CONNMARK --(?:and|or|xor)-mark|ct mark set")
-_ENDS = re.compile(r"-j (DROP|REJECT)\b|\b(drop|reject)\b")
+_ENDS = re.compile(r"(-j|--jump) (DROP|REJECT)\b")
 
 CtmarkOf = Callable[[Point, bytes, int], int | None]
 NftRule = Callable[[int, str, str, int], int | None]

@@ -29,12 +29,13 @@ def kubernetes_node(pod_prefix: str) -> Topology:
 
     ``pod_prefix`` names the pods' host-side interfaces (``cali``, ``lxc``, ``eni``, ``veth``).
     The outside client is the node's default gateway and also holds ``wan.ip``, an address beyond
-    it. The LAN host has no route to tailnet addresses: it answers them only when they are
+    it, and ``relay.ip``, another one that VPN software claims as a route through its tunnel. The LAN host has no route to tailnet addresses: it answers them only when they are
     masqueraded, as a host behind a subnet router would.
     """
     pods = [_pod("pod-a", "a", 1, pod_prefix), _pod("pod-b", "b", 2, pod_prefix)]
     uplink = _link("node", "eth0", "client", 3, ("192.0.2.10/24", "2001:db8:2::10/64"),
-                   ("192.0.2.1/24", "2001:db8:2::1/64", "198.51.100.7/32", "2001:db8:51::7/128"))
+                   ("192.0.2.1/24", "2001:db8:2::1/64", "198.51.100.7/32", "2001:db8:51::7/128",
+                    "203.0.113.7/32", "2001:db8:71::7/128"))
     lan = _link("node", "eth1", "lan", 4, ("192.168.50.10/24", "fd00:50::10/64"),
                 ("192.168.50.20/24", "fd00:50::20/64"))
     tunnel = Link(
@@ -125,6 +126,8 @@ def _facts(pods: list[Link], prefix: str) -> tuple[Fact, ...]:
         ("client.ip", "192.0.2.1", "2001:db8:2::1"),
         ("client.dev", "eth0", "eth0"),
         ("wan.ip", "198.51.100.7", "2001:db8:51::7"),
+        ("relay.ip", "203.0.113.7", "2001:db8:71::7"),
+        ("relay.net", "203.0.113.0/24", "2001:db8:71::/64"),
         ("wan.net", "198.51.100.0/24", "2001:db8:51::/64"),
         ("lan.ip", "192.168.50.20", "fd00:50::20"),
         ("lan.net", "192.168.50.0/24", "fd00:50::/64"),

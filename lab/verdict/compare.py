@@ -73,9 +73,8 @@ class _Judge:
         conflicts = [v for v in points if v.outcome.is_conflict] + strangers
         if not base.fate.same_as(seen.fate) and not conflicts:
             conflicts = [replace(self._fate(flow, base, seen), **fates)]  # type: ignore[arg-type]
+        # Beside a conflict, a point that could not be judged is its consequence.
         yield from conflicts or points
-        if conflicts:
-            yield from (v for v in points if v.outcome is Outcome.INCONCLUSIVE)
 
     def _obstacle(self, flow: Flow) -> str:
         if self.together.refused:
@@ -118,11 +117,10 @@ class _Judge:
         if not after:
             return replace(template, outcome=Outcome.INCONCLUSIVE,
                            reason=f"no packet reached {expectation.point}: {seen.fate.end}")
-        if after == before:
+        if set(after) == set(before):
             return template
-        wrong = next(iter(after - before), None)
-        template = replace(template, together=wrong)
-        return self._changed(template, expectation, seen, before)
+        wrong = next((word for word in after if word not in before), None)
+        return self._changed(replace(template, together=wrong), expectation, seen, set(before))
 
     def _changed(
         self, template: Verdict, expectation: Expectation, seen: FlowRun, right: set[int | None]
@@ -143,16 +141,16 @@ class _Judge:
     def _culprit(
         self, expectation: Expectation, seen: FlowRun, right: set[int | None]
     ) -> Culprit | None:
-        """Find the write on a packet that went wrong; else an earlier one that led to it."""
-        direct: list[Culprit] = []
+        """Find the write on the first packet that went wrong; else an earlier one behind it."""
         earlier: list[Culprit] = []
         for line in in_time(seen.timelines):
-            mine = [c for c in self._foreign_writes(line.events, expectation)]
             covered = line.direction == expectation.direction and expectation.covers(line.ordinal)
             if covered and _wrong(line.readings(), expectation, right):
-                direct += self._before(line.events, expectation)
-            earlier += mine
-        return direct[-1] if direct else earlier[0] if earlier else None
+                direct = self._before(line.events, expectation)
+                if direct:
+                    return direct[-1]
+            earlier += self._foreign_writes(line.events, expectation)
+        return earlier[0] if earlier else None
 
     def _before(self, events: tuple[object, ...], expectation: Expectation) -> list[Culprit]:
         until = [n for n, e in enumerate(events)
@@ -178,7 +176,7 @@ class _Judge:
             yield replace(
                 self._say(Outcome.FALSE_MATCH, flow,
                           f"{culprit.rule.software} took bits of another for its own"),
-                culprit=culprit, bits=culprit.before, together=culprit.before,
+                culprit=culprit, bits=culprit.tested, together=culprit.before & culprit.tested,
             )
 
     def _fate(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Verdict:
@@ -211,12 +209,13 @@ class _Judge:
         return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
 
 
-def _words(seen: FlowRun, expectation: Expectation) -> set[int | None]:
-    found: set[int | None] = set()
+def _words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
+    """List the masked words read, each once, in the order in which they were read."""
+    found: dict[int | None, None] = {}
     for reading in readings(seen, expectation):
         word = reading.word(expectation.field)
-        found.add(None if word is None else word & expectation.mark.mask)
-    return found
+        found[None if word is None else word & expectation.mark.mask] = None
+    return list(found)
 
 
 def _wrong(

@@ -33,7 +33,8 @@ class Outcome(Enum):
 class Culprit:
     """The rule that did it, where it ran, and the whole word before and after.
 
-    For a false match ``rule`` is the rule that matched and ``writer`` the one that wrote the bits.
+    For a false match ``rule`` is the rule that matched, ``writer`` says who wrote the bits that it
+    tested, and ``tested`` is their mask.
     """
 
     rule: Rule
@@ -43,6 +44,7 @@ class Culprit:
     before: int
     after: int
     writer: str = ""
+    tested: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _stranger(
         priority = event.priority if isinstance(event, Hit) else 0
         after = event.after if isinstance(event, Hit) else event.mark
         yield Culprit(rule, event.node, event.hook, priority, word, after,
-                      " and ".join(sorted(writers))), index
+                      " and ".join(sorted(writers)), bits), index
 
 
 def _bits(word: int) -> list[int]:
