@@ -62,6 +62,10 @@ class Netfilter:
                 return
             yield from messages(block)
 
+    def room(self) -> int:
+        """Return the size of the receive buffer in bytes, as the kernel accounts it."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()

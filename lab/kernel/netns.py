@@ -75,6 +75,11 @@ class Netns:
         """Move the calling thread into this namespace. Raises OSError."""
         _check(_libc.setns(self.fd, CLONE_NEWNET), f"setns {self.name}")
 
+    def assert_inside(self) -> None:
+        """Refuse to go on anywhere else: rules land only in namespaces that the lab made."""
+        if host_inode() != self.inode:
+            raise SandboxError(f"not in the namespace {self.name}: refusing to change anything")
+
     @contextmanager
     def inside(self, home: Netns) -> Iterator[None]:
         """Run a block in this namespace, then return to ``home``."""

@@ -8,9 +8,10 @@ it repeats. Messages of one packet in one base chain follow each other.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from lab.kernel.netlink import attributes
 from lab.record import Verdict
@@ -23,11 +24,12 @@ _NAMES: dict[int, Verdict] = {
     0: "drop", 1: "accept", 2: "stolen", 3: "queue", 0xFFFFFFFF: "continue", 0xFFFFFFFE: "continue",
     0xFFFFFFFD: "jump", 0xFFFFFFFC: "goto", 0xFFFFFFFB: "return",
 }
-_TCP, _UDP = 6, 17
+_KINDS: dict[int, Literal["rule", "return", "policy"]] = {1: "policy", 2: "return", 3: "rule"}
+_TCP = 6
+_ATTRIBUTE = struct.Struct("=HH")
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """What identifies a packet, and where it comes from and goes to at that moment."""
 
     packet: bytes
@@ -36,8 +38,7 @@ class Headers:
     source_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One trace message; ``headers`` come with the first of each base chain only."""
 
     kind: Literal["rule", "return", "policy"]
@@ -53,42 +54,58 @@ class Message:
     headers: Headers | None
 
 
-def decode(kind: int, payload: bytes) -> Message | None:
-    """Read one message; None for other message types."""
-    if kind != _TRACE:
-        return None
-    found = attributes(payload, 4)
-    number = _word(found, _TYPE)
+def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Message]:
+    """Read a list of received messages in order, passing over other message types."""
+    for kind, payload in raw:
+        if kind == _TRACE:
+            yield _decode(payload)
+
+
+def _decode(payload: bytes) -> Message:
+    # An experiment receives thousands of these: the attributes are walked in place, and what
+    # repeats (names, verdicts, headers) is decoded once.
+    found: list[bytes | None] = [None] * 32
+    offset, size, unpack = 4, len(payload), _ATTRIBUTE.unpack_from
+    while offset < size:
+        length, kind = unpack(payload, offset)
+        found[kind & 31] = payload[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    network, transport = found[_NETWORK], found[_TRANSPORT]
     return Message(
-        kind="policy" if number == 1 else "return" if number == 2 else "rule",
-        family=_word(found, _FAMILY),
-        table=found[_TABLE][:-1].decode(),
-        chain=found[_CHAIN][:-1].decode() if _CHAIN in found else "",
-        handle=_word(found, _HANDLE),
-        mark=_word(found, _MARK),
-        verdict=_verdict(found),
-        identity=_word(found, _ID),
-        iif=_word(found, _IIF),
-        oif=_word(found, _OIF),
-        headers=headers(found[_NETWORK], found[_TRANSPORT])
-        if _NETWORK in found and _TRANSPORT in found else None,
+        _KINDS.get(_word(found[_TYPE]), "rule"),
+        _word(found[_FAMILY]),
+        _text(found[_TABLE]),
+        _text(found[_CHAIN]),
+        _word(found[_HANDLE]),
+        _word(found[_MARK]),
+        _verdict(found[_VERDICT], found[_POLICY]),
+        _word(found[_ID]),
+        _word(found[_IIF]),
+        _word(found[_OIF]),
+        headers(network, transport) if network and transport else None,
     )
 
 
-def _word(found: dict[int, bytes], kind: int) -> int:
-    value = found.get(kind)
-    return 0 if value is None else int.from_bytes(value, "big")
+def _word(value: bytes | None) -> int:
+    return int.from_bytes(value, "big") if value else 0
 
 
-def _verdict(found: dict[int, bytes]) -> Verdict:
-    if _POLICY in found:
-        return _NAMES.get(_word(found, _POLICY), "")
-    code = attributes(found[_VERDICT]).get(1) if _VERDICT in found else None
-    return _NAMES.get(int.from_bytes(code, "big"), "") if code else ""
+@lru_cache(maxsize=4096)
+def _text(value: bytes | None) -> str:
+    return value[:-1].decode() if value else ""
 
 
+@lru_cache(maxsize=256)
+def _verdict(verdict: bytes | None, policy: bytes | None) -> Verdict:
+    if policy is not None:
+        return _NAMES.get(_word(policy), "")
+    code = attributes(verdict).get(1) if verdict else None
+    return _NAMES.get(_word(code), "") if code else ""
+
+
+@lru_cache(maxsize=8192)
 def headers(network: bytes, transport: bytes) -> Headers | None:
-    """Identify a packet by its network and transport headers; None if it is not the lab's."""
+    """Identify a packet by its network and transport headers; None if too short to be the lab's."""
     if network[0] >> 4 == 4:
         protocol = network[9]
         source = socket.inet_ntop(socket.AF_INET, network[12:16])
@@ -102,11 +119,3 @@ def headers(network: bytes, transport: bytes) -> Headers | None:
     if len(packet) < 12:
         return None
     return Headers(packet, source, destination, int.from_bytes(transport[:2], "big"))
-
-
-def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Message]:
-    """Read a list of received messages in order."""
-    for kind, payload in raw:
-        message = decode(kind, payload)
-        if message is not None:
-            yield message

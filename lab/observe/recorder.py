@@ -14,7 +14,9 @@ from lab.points import Point
 from lab.topology.build import Network
 
 _BUFFER = 64 << 20
-"""Wanted receive buffer; an ordinary user gets less, so it is emptied after every packet."""
+_ROOMY = 16 << 20
+"""Wanted receive buffer, and the size above which a whole flow fits; a message takes about 1 KiB.
+An ordinary user gets less, so that buffer is emptied after every packet."""
 
 Raw = list[tuple[int, bytes]]
 
@@ -25,7 +27,7 @@ class Watch:
 
     node: str
     points: tuple[Point, ...]
-    tracked: bool
+    noted: bool
     trace: Netfilter
     log: Netfilter | None
     bases: dict[ChainKey, Hooked]
@@ -42,22 +44,31 @@ class Recorder:
     lost: list[str] = field(default_factory=list)
 
     def watch(self, network: Network, node: str, points: tuple[Point, ...], nft: Nft, *,
-              tracked: bool, legacy: bool) -> None:
-        """Install the recorder in one namespace and listen there. Raises OSError."""
+              tracked: bool, legacy: bool, noted: bool) -> None:
+        """Install the recorder in one namespace and listen there. Raises OSError.
+
+        ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables, and without ``noted``
+        packets are traced only.
+        """
         with network.namespaces[node].inside(network.home):
-            _, error = nft.run(probes.ruleset(points, tracked))
+            _, error = nft.run(probes.ruleset(points, tracked=tracked, noted=noted))
             if error:
                 raise OSError(0, f"the recorder was refused on {node}: {error}")
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
             log = xtrace.listen(_BUFFER, network.family) if legacy else None
             query = Netfilter()
-            watch = Watch(node, points, tracked, trace, log, base_chains(query),
-                          rule_handles(query))
+            bases, handles = (base_chains(query), rule_handles(query)) if noted else ({}, {})
+            watch = Watch(node, points, noted, trace, log, bases, handles)
             query.close()
         self.watches[node] = watch
 
+    def relieve(self) -> None:
+        """Empty the receive buffers that a whole flow could fill; call it after every packet."""
+        if any(watch.trace.room() < _ROOMY for watch in self.watches.values()):
+            self.drain()
+
     def drain(self) -> None:
-        """Take what has been received so far; call it before a receive buffer can fill."""
+        """Take everything received so far."""
         for watch in self.watches.values():
             self._take(watch, watch.trace, watch.traced)
             if watch.log is not None:
@@ -83,7 +94,8 @@ class Recorder:
     def notes(self) -> Iterable[probes.Note]:
         """Read what the recorders noted, in every namespace."""
         for watch in self.watches.values():
-            yield from probes.read(watch.trace, watch.points)
+            if watch.noted:
+                yield from probes.read(watch.trace, watch.points)
 
     def close(self) -> None:
         """Close the sockets."""

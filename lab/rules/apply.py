@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel import command
-from lab.kernel.netns import assert_not
 from lab.kernel.nftables import Nft
 from lab.native.lines import lines
 from lab.native.rule import Rule
@@ -43,26 +43,33 @@ def install(
     Raises RuleRefused or EntryError with file and line. Never touches the namespace the lab was
     started in.
     """
-    known = facts(software, network)
-    for ruleset in software.rulesets:
-        if network.family not in ruleset.families:
-            continue
-        node = placement.get(ruleset.node, ruleset.node)
-        if node not in sites:
-            raise EntryError(
-                f"{ruleset.file}:{ruleset.line}: unknown node {node!r}; "
-                f"known: {', '.join(sorted(sites))}"
-            )
-        text = fill(ruleset.text, known, ruleset.file, ruleset.line)
-        with network.namespaces[node].inside(network.home):
-            assert_not(network.home.inode)
-            _install_one(software.title, replace(ruleset, text=text), sites[node])
+    filled = [_filled(ruleset, software, network, placement, sites)
+              for ruleset in software.rulesets if network.family in ruleset.families]
+    for (node, tool), group in groupby(filled, key=lambda r: (r.node, r.tool)):
+        namespace = network.namespaces[node]
+        with namespace.inside(network.home):
+            namespace.assert_inside()
+            if tool == "iptables":
+                iptables.install(software.title, tuple(group), sites[node].installed)
+            else:
+                for ruleset in group:
+                    _install_one(software.title, ruleset, sites[node])
+
+
+def _filled(ruleset: Ruleset, software: Software, network: Network,
+            placement: Mapping[str, str], sites: Mapping[str, Site]) -> Ruleset:
+    node = placement.get(ruleset.node, ruleset.node)
+    if node not in sites:
+        raise EntryError(
+            f"{ruleset.file}:{ruleset.line}: unknown node {node!r}; "
+            f"known: {', '.join(sorted(sites))}"
+        )
+    text = fill(ruleset.text, facts(software, network), ruleset.file, ruleset.line)
+    return replace(ruleset, text=text, node=node)
 
 
 def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:
-    if ruleset.tool == "iptables":
-        iptables.install(title, ruleset, site.installed)
-    elif ruleset.tool == "nft":
+    if ruleset.tool == "nft":
         nft.install(title, ruleset, site.installed, site.nft)
     elif ruleset.tool == "ip":
         iproute.install(title, ruleset, site.installed)

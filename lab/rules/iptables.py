@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lab.errors import EntryError, RuleRefused
@@ -15,34 +16,42 @@ from lab.rules.installed import Installed
 _LINE = re.compile(r"line:? (\d+)")
 
 
-def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
-    """Load one ruleset into the current namespace and note whose rules they are.
+def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) -> None:
+    """Load rulesets into the current namespace, in one process, and note whose rules they are.
 
     Raises RuleRefused with file and line where iptables-restore does not take a rule.
     """
+    replayed = [(ruleset, change) for ruleset in rulesets for change in _changes(ruleset)]
+    program = f"{_prefix(installed)}-restore"
+    result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
+    if result.status:
+        raise RuleRefused(_refusal(program, result.error, rulesets))
+    for ruleset, change in replayed:
+        _note(change, software, ruleset, installed)
+
+
+def _changes(ruleset: Ruleset) -> list[Change]:
     try:
-        replayed = list(changes(ruleset.text, ruleset.source))
+        return list(changes(ruleset.text, ruleset.source))
     except ValueError as problem:
         raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
-    program = f"{_prefix(installed)}-restore"
-    result = command.run((program, "--noflush"), ruleset.text + "\n")
-    if result.status:
-        raise RuleRefused(_refusal(program, result.error, ruleset))
-    for change in replayed:
-        _note(change, software, ruleset, installed)
 
 
 def _prefix(installed: Installed) -> str:
     return f"{'iptables' if installed.family == 'ipv4' else 'ip6tables'}-{installed.variant}"
 
 
-def _refusal(program: str, error: str, ruleset: Ruleset) -> str:
+def _refusal(program: str, error: str, rulesets: Sequence[Ruleset]) -> str:
     found = _LINE.search(error)
     number = int(found[1]) if found else 1
-    texts = ruleset.text.split("\n")
-    rule = texts[number - 1].strip() if number <= len(texts) else ""
     reason = " ".join(line for line in error.splitlines() if not line.startswith("Try "))
-    return f"{ruleset.file}:{ruleset.line + number - 1}: {program} refused {rule!r}: {reason}"
+    for ruleset in rulesets:
+        texts = ruleset.text.split("\n")
+        if number <= len(texts):
+            place = f"{ruleset.file}:{ruleset.line + number - 1}"
+            return f"{place}: {program} refused {texts[number - 1].strip()!r}: {reason}"
+        number -= len(texts)
+    return f"{rulesets[0].file}:{rulesets[0].line}: {program} refused it: {reason}"
 
 
 def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed) -> None:

@@ -82,6 +82,7 @@ def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
             bench.network, node, points, bench.sites[node].nft,
             tracked=node in ruled and benches.tracks_connections(bench, node),
             legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
+            noted=node in ruled,
         )
 
 
@@ -96,7 +97,7 @@ def _send(
 ) -> list[Ran]:
     def settle() -> None:
         sandbox.settler.settle()
-        recorder.drain()
+        recorder.relieve()
 
     switchboard = Switchboard(bench.network, settle)
     stack.callback(switchboard.close)

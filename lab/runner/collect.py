@@ -121,11 +121,10 @@ def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> 
 
 
 def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
-    """List what one record of a packet holds and the other lacks: observation that was lost."""
-    seen = {(event.point, line.packet) for flow in flows for line in flow.timelines
-            for event in line.events if isinstance(event, Reading)}
+    """List what the recorders noted but the trace lacks: without it no rule can be blamed."""
+    traced = {(event.point, line.packet) for flow in flows for line in flow.timelines
+              for event in line.events if isinstance(event, Reading)}
     noted = {(note.point, note.packet.hex()) for note in notes}
-    problems = list(dict.fromkeys(recorder.lost))
-    for point in sorted({str(point) for point, _ in noted - seen}):
-        problems.append(f"packets recorded at {point} were not traced")
-    return tuple(problems)
+    untraced = sorted({str(point) for point, _ in noted - traced})
+    return (*dict.fromkeys(recorder.lost),
+            *(f"packets recorded at {point} were not traced" for point in untraced))

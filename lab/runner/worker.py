@@ -5,6 +5,7 @@ It reads requests from standard input and writes answers to standard output. It 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -26,6 +27,9 @@ def main(parent: int, number: int) -> None:
         return
     send(answers, "ready")
     listings = Listings()
+    # A run makes tens of thousands of small values without cycles: collect rarely.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     while True:
         try:
             request = receive(sys.stdin.buffer)
