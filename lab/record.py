@@ -19,7 +19,7 @@ Verdict = Literal["accept", "drop", "jump", "goto", "return", "continue", "stole
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One packet's marks and addresses at a point; ``ctmark`` is None where no conntrack entry is."""
+    """One packet's marks and addresses at a point; ``ctmark`` is None without conntrack entry."""
 
     point: Point
     mark: int
@@ -95,7 +95,7 @@ Event = Reading | Hit | Write | Routed | Dropped
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """One packet's way through every namespace, in order; ``ordinal`` counts from 0 per direction."""
+    """One packet's way through every namespace; ``ordinal`` counts from 0 per direction."""
 
     direction: Direction
     ordinal: int
@@ -125,7 +125,10 @@ class Fate:
     def same_as(self, other: Fate) -> bool:
         """Compare what an owner can notice: counts, receiver, source address."""
         return (self.arrived, self.answered, self.seen_at, self.seen_from) == (
-            other.arrived, other.answered, other.seen_at, other.seen_from,
+            other.arrived,
+            other.answered,
+            other.seen_at,
+            other.seen_from,
         )
 
     def __str__(self) -> str:

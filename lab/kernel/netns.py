@@ -31,12 +31,12 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Move the calling thread into new namespaces; see unshare(2). Raises OSError."""
+    """Give the calling thread new namespaces, CLONE_* ``flags`` say which. Raises OSError."""
     _check(_libc.unshare(flags), f"unshare({flags:#x})")
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
-    """Mount a file system; see mount(2). Raises OSError."""
+    """Put a file system of a kind at ``target``. Raises OSError."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), flags, None)
     _check(result, f"mount {kind} on {target}")
 
@@ -96,7 +96,7 @@ class Netns:
 
 def host_inode() -> int:
     """Return the identity of the namespace the calling thread is in."""
-    return os.stat(_SELF).st_ino
+    return Path(_SELF).stat().st_ino
 
 
 def assert_not(inode: int) -> None:

@@ -52,7 +52,9 @@ def enter(parent: int, number: int = 0) -> Sandbox:
 
 
 def _remedy(problem: OSError) -> str:
-    how = "run as root" if os.geteuid() else "run where CAP_SYS_ADMIN is given (docker: --privileged)"
+    how = (
+        "run as root" if os.geteuid() else "run where CAP_SYS_ADMIN is given (docker: --privileged)"
+    )
     return (
         f"cannot make namespaces here ({problem.strerror}); {how}, or allow user namespaces: "
         "sysctl kernel.unprivileged_userns_clone=1 and "

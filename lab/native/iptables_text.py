@@ -17,16 +17,24 @@ BUILTIN = {
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
 _COUNTERS = re.compile(r"^\[\d+:\d+\] *")
-_CHANGE = re.compile(r"-(?P<verb>[AIDRNFXP]) (?P<chain>\S+)(?: (?P<position>\d+))?(?: (?P<spec>.*))?")
+_CHANGE = re.compile(
+    r"-(?P<verb>[AIDRNFXP]) (?P<chain>\S+)(?: (?P<position>\d+))?(?: (?P<spec>.*))?"
+)
 _LONG = {
-    "--append": "-A", "--insert": "-I", "--delete": "-D", "--replace": "-R",
-    "--new-chain": "-N", "--flush": "-F", "--delete-chain": "-X", "--policy": "-P",
+    "--append": "-A",
+    "--insert": "-I",
+    "--delete": "-D",
+    "--replace": "-R",
+    "--new-chain": "-N",
+    "--flush": "-F",
+    "--delete-chain": "-X",
+    "--policy": "-P",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line that changes a chain: ``append``, ``insert`` before ``position`` (from 1), …"""
+    """One line that changes a chain: ``append``, ``insert`` before ``position`` (from 1), …."""
 
     verb: Literal["append", "insert", "delete", "replace", "declare", "flush", "other"]
     table: str
@@ -39,7 +47,12 @@ class Change:
 
 
 _VERBS: dict[str, Literal["append", "insert", "delete", "replace", "declare", "flush", "other"]] = {
-    "A": "append", "I": "insert", "D": "delete", "R": "replace", "N": "declare", "F": "flush",
+    "A": "append",
+    "I": "insert",
+    "D": "delete",
+    "R": "replace",
+    "N": "declare",
+    "F": "flush",
 }
 
 

@@ -1,7 +1,7 @@
 """Which bits a rule tests and writes, read from its text [pure].
 
-Understands iptables (``-m mark``, ``-m connmark``, MARK, CONNMARK), nft expressions on ``meta mark``
-and ``ct mark``, and ``ip rule fwmark``.
+Understands iptables (``-m mark``, ``-m connmark``, MARK, CONNMARK), nft expressions on
+``meta mark`` and ``ct mark``, and ``ip rule fwmark``.
 """
 
 from __future__ import annotations

@@ -80,8 +80,15 @@ def rules(text: str, source: str = "") -> Iterator[NftRule]:
             depth_other += body.count("{") - body.count("}")
             continue
         if command := _COMMAND.fullmatch(body):
-            yield NftRule(command["family"] or "ip", command["table"], command["chain"],
-                          command["rule"], line.number, line.source, body.startswith("insert"))
+            yield NftRule(
+                command["family"] or "ip",
+                command["table"],
+                command["chain"],
+                command["rule"],
+                line.number,
+                line.source,
+                body.startswith("insert"),
+            )
             continue
         if not table and (found := _TABLE.fullmatch(body)):
             family, table = found["family"] or "ip", found["name"] if body.endswith("{") else ""

@@ -1,4 +1,4 @@
-"""One rule of one software: as written in its entry, as the kernel lists it, and where it came from."""
+"""One rule of one software: as written, as the kernel lists it, and where it came from."""
 
 from __future__ import annotations
 

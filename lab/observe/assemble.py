@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.native.bpf_text import Program
 from lab.native.rule import Rule
 from lab.observe.nftrace import Message
 from lab.observe.passes import Pass
@@ -13,7 +14,9 @@ from lab.observe.xtrace import Line
 from lab.points import Point
 from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
 
-_WRITES_CTMARK = re.compile(r"--save-mark|CONNMARK --set|CONNMARK --(?:and|or|xor)-mark|ct mark set")
+_WRITES_CTMARK = re.compile(
+    r"--save-mark|CONNMARK --set|CONNMARK --(?:and|or|xor)-mark|ct mark set"
+)
 _ENDS = re.compile(r"(-j|--jump) (DROP|REJECT)\b")
 
 CtmarkOf = Callable[[Point, bytes, int], int | None]
@@ -23,13 +26,17 @@ LegacyRule = Callable[[str, str, int], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What the assembly asks about one namespace: ctmarks noted and rules installed."""
+    """What the assembly asks about one namespace: ctmarks noted and rules installed.
+
+    ``programs`` are the eBPF programs at its devices, with the numbers of their rules.
+    """
 
     node: str
     rules: Sequence[Rule]
     ctmark: CtmarkOf
     nft_rule: NftRule
     legacy_rule: LegacyRule
+    programs: Sequence[tuple[int, Program]] = ()
 
 
 @dataclass(slots=True)
@@ -56,9 +63,7 @@ def events(passes: Iterable[Pass], lookups: Lookups) -> list[Event]:
     return found
 
 
-def _read(
-    one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]
-) -> None:
+def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]) -> None:
     mark = one.messages[0].mark
     ctmark = lookups.ctmark(point, one.headers.packet, mark)
     if state.mark is not None and state.mark != mark:
@@ -74,18 +79,23 @@ def _read(
 def _late_write(
     found: list[Event], state: _State, mark: int, one: Pass, node: str
 ) -> Iterator[Write]:
-    """A terminal legacy rule that writes (TPROXY) shows only at the next reading."""
+    """Credit a terminal legacy rule that writes (TPROXY): it shows only at the next reading."""
     last = found[-1] if found else None
     rule = last.rule if isinstance(last, Hit) and last.verdict == "accept" else None
-    hook, priority = (last.hook, last.priority) if isinstance(last, Hit) else (one.hook, one.priority)
+    hook, priority = (
+        (last.hook, last.priority) if isinstance(last, Hit) else (one.hook, one.priority)
+    )
     yield Write(node, hook, priority, "mark", state.mark or 0, mark, rule)
 
 
 def _ctmark_write(
     since: list[Event], before: int, after: int, one: Pass, lookups: Lookups
 ) -> Write:
-    hits = [e for e in since if isinstance(e, Hit)
-            and _WRITES_CTMARK.search(lookups.rules[e.rule].written)]
+    hits = [
+        e
+        for e in since
+        if isinstance(e, Hit) and _WRITES_CTMARK.search(lookups.rules[e.rule].written)
+    ]
     if not hits:
         return Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
     last = hits[-1]
@@ -97,15 +107,21 @@ def _nft(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
         before = message.mark if state.mark is None else state.mark
         state.mark = message.mark
         if message.kind == "policy" and message.verdict == "drop":
-            yield Dropped(lookups.node, one.hook, one.priority, None,
-                          f"policy drop of {message.table} {message.chain}")
+            yield Dropped(
+                lookups.node,
+                one.hook,
+                one.priority,
+                None,
+                f"policy drop of {message.table} {message.chain}",
+            )
         if message.kind != "rule" or not message.handle:
             continue
         rule = lookups.nft_rule(message.family, message.table, message.chain, message.handle)
         if rule is None:
             if before != message.mark:
-                yield Write(lookups.node, one.hook, one.priority, "mark", before, message.mark,
-                            None)
+                yield Write(
+                    lookups.node, one.hook, one.priority, "mark", before, message.mark, None
+                )
             continue
         yield from _hit(one, lookups.node, rule, before, message)
 
@@ -120,8 +136,9 @@ def _hit(one: Pass, node: str, rule: int, before: int, message: Message) -> Iter
 
 def _legacy(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
     if state.mark is not None and state.mark != one.lines[0].mark:
-        yield Write(lookups.node, one.hook, one.priority, "mark", state.mark, one.lines[0].mark,
-                    None)
+        yield Write(
+            lookups.node, one.hook, one.priority, "mark", state.mark, one.lines[0].mark, None
+        )
     for index, line in enumerate(one.lines):
         following = one.lines[index + 1] if index + 1 < len(one.lines) else None
         after = line.mark if following is None else following.mark
@@ -130,9 +147,7 @@ def _legacy(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
             yield from _legacy_hit(one, line, after, following is None, lookups)
 
 
-def _legacy_hit(
-    one: Pass, line: Line, after: int, last: bool, lookups: Lookups
-) -> Iterator[Event]:
+def _legacy_hit(one: Pass, line: Line, after: int, last: bool, lookups: Lookups) -> Iterator[Event]:
     rule = lookups.legacy_rule(line.table, line.chain, line.number)
     if rule is None:
         return

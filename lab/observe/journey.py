@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.kernel.route import Answer, Lookup
+from lab.observe import tc
 from lab.observe.assemble import Lookups, events
 from lab.observe.passes import Pass
 from lab.observe.policy import choose
@@ -102,11 +103,35 @@ def _events(
         mine = events(segment.passes, lookups[segment.node])
         if segment.node in roads:
             mine = _routed(segment, mine, roads[segment.node])
+            if not segment.starts_here:
+                found.extend(_written_at_tc(segment, last, mine, found, lookups, roads))
         found.extend(mine)
         last = segment
     if last is not None and not last.ends_here:
         found.extend(_vanished(last, found))
     return found
+
+
+def _written_at_tc(
+    segment: Segment,
+    last: Segment | None,
+    mine: list[Event],
+    found: list[Event],
+    lookups: Mapping[str, Lookups],
+    roads: Mapping[str, Roads],
+) -> list[Event]:
+    stayed = last is not None and last.node == segment.node
+    left_by = last.passes[-1] if last is not None and stayed else None
+    return list(
+        tc.entering(
+            mine,
+            found,
+            left_by,
+            segment.passes[0],
+            lookups[segment.node],
+            roads[segment.node].devices,
+        )
+    )
 
 
 def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
@@ -139,8 +164,9 @@ def _routed(segment: Segment, found: list[Event], roads: Roads) -> list[Event]:
         return _after(found, hook, decision)
     first = _decide(segment.node, hook, readings[0], roads, 0)
     rerouted = _decide(segment.node, hook, readings[-1], roads, 0)
-    leaves = next((m.oif for p in segment.passes if p.hook == "postrouting"
-                   for m in p.messages if m.oif), 0)
+    leaves = next(
+        (m.oif for p in segment.passes if p.hook == "postrouting" for m in p.messages if m.oif), 0
+    )
     moved = readings[0].destination != readings[-1].destination
     if moved or (roads.devices.get(leaves, "") == rerouted.device != first.device):
         return [first, *_after(found, hook, rerouted)]

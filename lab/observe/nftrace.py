@@ -21,8 +21,15 @@ _TRACE = (10 << 8) | 17
 _TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID = 1, 2, 3, 4, 5, 6
 _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _FAMILY, _POLICY = 8, 9, 10, 12, 14, 15, 16
 _NAMES: dict[int, Verdict] = {
-    0: "drop", 1: "accept", 2: "stolen", 3: "queue", 0xFFFFFFFF: "continue", 0xFFFFFFFE: "continue",
-    0xFFFFFFFD: "jump", 0xFFFFFFFC: "goto", 0xFFFFFFFB: "return",
+    0: "drop",
+    1: "accept",
+    2: "stolen",
+    3: "queue",
+    0xFFFFFFFF: "continue",
+    0xFFFFFFFE: "continue",
+    0xFFFFFFFD: "jump",
+    0xFFFFFFFC: "goto",
+    0xFFFFFFFB: "return",
 }
 _KINDS: dict[int, Literal["rule", "return", "policy"]] = {1: "policy", 2: "return", 3: "rule"}
 _TCP = 6

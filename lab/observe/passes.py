@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -110,7 +111,7 @@ def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
 
 def _number(passes: list[Pass]) -> None:
     number = 0
-    for before, after in zip(passes, passes[1:], strict=False):
+    for before, after in itertools.pairwise(passes):
         restarted = before.hook == after.hook and before.priority > after.priority
         number += before.hook != after.hook or restarted
         after.stage = number

@@ -10,7 +10,7 @@ from lab.registry.software import Ruleset, Software
 
 _XTABLES = {
     "raw": {"prerouting": -300, "output": -300},
-    "mangle": {h: -150 for h in ("prerouting", "input", "forward", "output", "postrouting")},
+    "mangle": dict.fromkeys(("prerouting", "input", "forward", "output", "postrouting"), -150),
     "nat": {"prerouting": -100, "input": 100, "output": -100, "postrouting": 100},
     "filter": {"input": 0, "forward": 0, "output": 0},
     "security": {"input": 50, "forward": 50, "output": 50},

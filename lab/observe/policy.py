@@ -11,9 +11,7 @@ from lab.record import PolicyRule
 _REFUSING = ("unreachable", "prohibit", "blackhole")
 
 
-def choose(
-    policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: str
-) -> int | None:
+def choose(policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: str) -> int | None:
     """Return the index of the first rule that matches and leads to the answering table.
 
     The kernel names the table that answered but not the rule; of the rules that match the packet

@@ -21,7 +21,6 @@ from lab.kernel.netlink import Netfilter, attribute, each
 from lab.points import CONNTRACK, FIRST, Point
 from lab.traffic.packets import MAGIC
 
-
 TABLE = "lab"
 TAG_BYTES = 12
 _GETSETELEM = (10 << 8) | 13
@@ -47,13 +46,19 @@ def ruleset(points: tuple[Point, ...], *, tracked: bool, noted: bool = True) -> 
 
     Without ``noted`` the points only trace, which is enough where nobody has rules.
     """
-    chains = [_chain(number, point, _set(point, tracked) if noted else "")
-              for number, point in enumerate(points)]
+    chains = [
+        _chain(number, point, _set(point, tracked) if noted else "")
+        for number, point in enumerate(points)
+    ]
     key = "typeof numgen inc mod 1 . @th,32,96 . meta mark"
-    sets = f"""
+    sets = (
+        f"""
  set {_PLAIN} {{ {key}; size {_SIZE}; flags dynamic; }}
  set {_TRACKED} {{ {key} . ct mark; size {_SIZE}; flags dynamic; }}
-""" if noted else ""
+"""
+        if noted
+        else ""
+    )
     return f"table inet {TABLE} {{{sets}{''.join(chains)}}}\n"
 
 

@@ -43,8 +43,17 @@ class Recorder:
     watches: dict[str, Watch] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
 
-    def watch(self, network: Network, node: str, points: tuple[Point, ...], nft: Nft, *,
-              tracked: bool, legacy: bool, noted: bool) -> None:
+    def watch(
+        self,
+        network: Network,
+        node: str,
+        points: tuple[Point, ...],
+        nft: Nft,
+        *,
+        tracked: bool,
+        legacy: bool,
+        noted: bool,
+    ) -> None:
         """Install the recorder in one namespace and listen there. Raises OSError.
 
         ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables, and without ``noted``

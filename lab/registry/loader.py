@@ -95,7 +95,9 @@ def _facts(table: Table | None) -> tuple[Fact, ...]:
     facts = []
     for name, value in table.rest().items():
         both = [value, value] if isinstance(value, str) else value
-        if not (isinstance(both, list) and len(both) == 2 and all(isinstance(v, str) for v in both)):
+        if not (
+            isinstance(both, list) and len(both) == 2 and all(isinstance(v, str) for v in both)
+        ):
             raise table.error(name, 'expected "text" for both families or ["IPv4", "IPv6"]')
         facts.append((name, both[0], both[1]))
     return tuple(facts)
@@ -188,6 +190,8 @@ def _flow(table: Table) -> Flow:
         seen_from=table.text("seen-from", ""),
         source_address=table.text("source-address", ""),
         socket_mark=table.parsed("socket-mark", Mark.parse, "0").value,
+        transparent=table.flag("transparent", False),
+        uid=table.integer("uid", 0),
         count=table.integer("count", 3),
         families=_families(table),
         summary=table.text("summary", ""),

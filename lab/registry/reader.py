@@ -25,22 +25,23 @@ class Table:
 
     def text(self, key: str, default: str | None = None) -> str:
         """Read a string; without a default it is required."""
-        return self._typed(key, str, "a string", default)
+        return str(self._typed(key, str, "a string", default))
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Read an integer."""
-        return self._typed(key, int, "an integer", default)
+        return int(self._typed(key, int, "an integer", default))
 
     def flag(self, key: str, default: bool) -> bool:
         """Read true or false."""
-        return self._typed(key, bool, "true or false", default)
+        return bool(self._typed(key, bool, "true or false", default))
 
     def choice(self, key: str, known: tuple[T, ...], default: T | None = None) -> T:
         """Read a string that must be one of ``known``."""
         value = self._typed(key, str, "a string", default)
-        if value not in known:
-            raise self.error(key, f"{value!r} is not one of {', '.join(map(str, known))}")
-        return value  # type: ignore[return-value]
+        for one in known:
+            if one == value:
+                return one
+        raise self.error(key, f"{value!r} is not one of {', '.join(map(str, known))}")
 
     def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Read a list of strings."""

@@ -8,10 +8,10 @@ from typing import Literal
 from lab.marks import Mark
 from lab.traffic.flow import FAMILIES, Family, Field, Flow
 
-Tool = Literal["iptables", "nft", "ip", "ipset", "sysctl", "tc"]
+Tool = Literal["iptables", "nft", "ip", "ipset", "sysctl", "tc", "bpf"]
 Style = Literal["bitwise", "whole-mark"]
 
-TOOLS: tuple[Tool, ...] = ("iptables", "nft", "ip", "ipset", "sysctl", "tc")
+TOOLS: tuple[Tool, ...] = ("iptables", "nft", "ip", "ipset", "sysctl", "tc", "bpf")
 
 
 @dataclass(frozen=True, slots=True)

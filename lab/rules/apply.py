@@ -13,7 +13,7 @@ from lab.native.lines import lines
 from lab.native.rule import Rule
 from lab.registry.placeholders import fill
 from lab.registry.software import Ruleset, Software
-from lab.rules import iproute, iptables, nft
+from lab.rules import bpf, iproute, iptables, nft
 from lab.rules.installed import Installed
 from lab.topology.build import Network, write_sysctl
 
@@ -43,8 +43,11 @@ def install(
     Raises RuleRefused or EntryError with file and line. Never touches the namespace the lab was
     started in.
     """
-    filled = [_filled(ruleset, software, network, placement, sites)
-              for ruleset in software.rulesets if network.family in ruleset.families]
+    filled = [
+        _filled(ruleset, software, network, placement, sites)
+        for ruleset in software.rulesets
+        if network.family in ruleset.families
+    ]
     for (node, tool), group in groupby(filled, key=lambda r: (r.node, r.tool)):
         namespace = network.namespaces[node]
         with namespace.inside(network.home):
@@ -56,8 +59,13 @@ def install(
                     _install_one(software.title, ruleset, sites[node])
 
 
-def _filled(ruleset: Ruleset, software: Software, network: Network,
-            placement: Mapping[str, str], sites: Mapping[str, Site]) -> Ruleset:
+def _filled(
+    ruleset: Ruleset,
+    software: Software,
+    network: Network,
+    placement: Mapping[str, str],
+    sites: Mapping[str, Site],
+) -> Ruleset:
     node = placement.get(ruleset.node, ruleset.node)
     if node not in sites:
         raise EntryError(
@@ -77,6 +85,8 @@ def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:
         _batch(("ipset", "restore"), title, ruleset, site)
     elif ruleset.tool == "sysctl":
         _sysctls(title, ruleset, site)
+    elif ruleset.tool == "bpf":
+        bpf.install(title, ruleset, site.installed)
     else:
         _batch(("tc", "-batch", "-"), title, ruleset, site)
 
@@ -104,5 +114,13 @@ def _sysctls(title: str, ruleset: Ruleset, site: Site) -> None:
 
 
 def _rule(title: str, ruleset: Ruleset, text: str, number: int, source: str) -> Rule:
-    return Rule(title, ruleset.tool, ruleset.tool, "", text, source=source, file=ruleset.file,
-                line=ruleset.line + number)
+    return Rule(
+        title,
+        ruleset.tool,
+        ruleset.tool,
+        "",
+        text,
+        source=source,
+        file=ruleset.file,
+        line=ruleset.line + number,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import struct
@@ -48,14 +49,23 @@ def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
             f"{ruleset.file}:{ruleset.line + line.number}: ip refused {line.text!r}: {reason}"
         )
     for line in found:
-        rule = Rule(software, "ip", line.text.split()[0], "", line.text, source=line.source,
-                    file=ruleset.file, line=ruleset.line + line.number)
+        rule = Rule(
+            software,
+            "ip",
+            line.text.split()[0],
+            "",
+            line.text,
+            source=line.source,
+            file=ruleset.file,
+            line=ruleset.line + line.number,
+        )
         is_policy = line.text.startswith("rule add")
         (installed.policy if is_policy else installed.others).append(rule)
 
 
-def policy_rules(router: Router, installed: Installed, rules: tuple[Rule, ...]) -> tuple[
-        PolicyRule, ...]:
+def policy_rules(
+    router: Router, installed: Installed, rules: tuple[Rule, ...]
+) -> tuple[PolicyRule, ...]:
     """Read the policy rules in the order in which the kernel tries them, with their owners."""
     family = socket.AF_INET if installed.family == "ipv4" else socket.AF_INET6
     listed = [_policy_rule(payload, family) for payload in router.dump_rules(family)]
@@ -72,16 +82,28 @@ def policy_rules(router: Router, installed: Installed, rules: tuple[Rule, ...]) 
 
 
 def _owned(policy: PolicyRule, rule: int | None) -> PolicyRule:
-    return PolicyRule(policy.priority, policy.table, policy.action, policy.mark, policy.inverted,
-                      policy.iif, policy.oif, policy.source, policy.destination, rule, policy.text)
+    return PolicyRule(
+        policy.priority,
+        policy.table,
+        policy.action,
+        policy.mark,
+        policy.inverted,
+        policy.iif,
+        policy.oif,
+        policy.source,
+        policy.destination,
+        rule,
+        policy.text,
+    )
 
 
 def _is(policy: PolicyRule, written: str) -> bool:
     """Tell whether a kernel rule is the written one: same preference and same mark."""
     words = written.split()
-    values = dict(zip(words, words[1:], strict=False))
-    preference = next((values[k] for k in ("pref", "priority", "preference", "prio")
-                       if k in values), None)
+    values = dict(itertools.pairwise(words))
+    preference = next(
+        (values[k] for k in ("pref", "priority", "preference", "prio") if k in values), None
+    )
     if preference is not None and int(preference) != policy.priority:
         return False
     mark = values.get("fwmark")
@@ -90,21 +112,43 @@ def _is(policy: PolicyRule, written: str) -> bool:
 
 def _policy_rule(payload: bytes, family: int) -> PolicyRule:
     found = attributes(payload, 12)
-    word = {kind: struct.unpack("=I", value)[0] for kind, value in found.items()
-            if len(value) == 4 and kind in (6, 10, 15, 16)}
+    word = {
+        kind: struct.unpack("=I", value)[0]
+        for kind, value in found.items()
+        if len(value) == 4 and kind in (6, 10, 15, 16)
+    }
     inverted = bool(struct.unpack_from("=I", payload, 8)[0] & 0x2)
     mark = Mark(word[10], word.get(16, WORD)) if 10 in word else None
     action = _ACTIONS.get(payload[7], str(payload[7]))
     table = word.get(15, payload[4])
-    source, destination = _prefix(found.get(2), payload[2], family), _prefix(
-        found.get(1), payload[1], family)
+    source, destination = (
+        _prefix(found.get(2), payload[2], family),
+        _prefix(found.get(1), payload[1], family),
+    )
     iif, oif = _name(found.get(3)), _name(found.get(17))
-    parts = [f"{word.get(6, 0)}:", "not" if inverted else "", f"from {source or 'all'}",
-             f"to {destination}" if destination else "", f"fwmark {mark}" if mark else "",
-             f"iif {iif}" if iif else "", f"oif {oif}" if oif else "",
-             f"lookup {_TABLES.get(table, table)}" if action == "lookup" else action]
-    return PolicyRule(word.get(6, 0), table, action, mark, inverted, iif, oif, source, destination,
-                      None, " ".join(part for part in parts if part))
+    parts = [
+        f"{word.get(6, 0)}:",
+        "not" if inverted else "",
+        f"from {source or 'all'}",
+        f"to {destination}" if destination else "",
+        f"fwmark {mark}" if mark else "",
+        f"iif {iif}" if iif else "",
+        f"oif {oif}" if oif else "",
+        f"lookup {_TABLES.get(table, table)}" if action == "lookup" else action,
+    ]
+    return PolicyRule(
+        word.get(6, 0),
+        table,
+        action,
+        mark,
+        inverted,
+        iif,
+        oif,
+        source,
+        destination,
+        None,
+        " ".join(part for part in parts if part),
+    )
 
 
 def _prefix(value: bytes | None, bits: int, family: int) -> str:

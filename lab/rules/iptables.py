@@ -55,8 +55,16 @@ def _refusal(program: str, error: str, rulesets: Sequence[Ruleset]) -> str:
 
 
 def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed) -> None:
-    rule = Rule(software, "iptables", change.table, change.chain, change.text,
-                source=change.source, file=ruleset.file, line=ruleset.line + change.number)
+    rule = Rule(
+        software,
+        "iptables",
+        change.table,
+        change.chain,
+        change.text,
+        source=change.source,
+        file=ruleset.file,
+        line=ruleset.line + change.number,
+    )
     if installed.variant == "legacy":
         installed.legacy.apply(change, rule)
     else:
@@ -73,5 +81,3 @@ def list_rules(installed: Installed) -> None:
     else:
         named = {(f"{installed.keyword} {t}", c): rules for (t, c), rules in listing.items()}
         installed.nftables.name(named)
-
-

@@ -42,10 +42,26 @@ def _refusal(error: str, ruleset: Ruleset) -> str:
 
 
 def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: Installed) -> None:
-    rule = Rule(software, "nft", f"{found.family} {found.table}", found.chain, found.text,
-                source=found.source, file=ruleset.file, line=ruleset.line + found.number)
-    change = Change("insert" if found.first else "append", rule.table, rule.chain, 1, "",
-                    found.text, found.number, found.source)
+    rule = Rule(
+        software,
+        "nft",
+        f"{found.family} {found.table}",
+        found.chain,
+        found.text,
+        source=found.source,
+        file=ruleset.file,
+        line=ruleset.line + found.number,
+    )
+    change = Change(
+        "insert" if found.first else "append",
+        rule.table,
+        rule.chain,
+        1,
+        "",
+        found.text,
+        found.number,
+        found.source,
+    )
     installed.nftables.apply(change, rule)
 
 

@@ -35,9 +35,7 @@ def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
         return _run(bench, sandbox, listings, stack)
 
 
-def run_and_keep(
-    experiment: Experiment, sandbox: Sandbox, listings: Listings
-) -> tuple[Run, Kept]:
+def run_and_keep(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tuple[Run, Kept]:
     """Run one experiment and leave its namespaces to a process that holds them."""
     with ExitStack() as stack:
         bench = benches.set_up(experiment, sandbox, stack)
@@ -79,7 +77,10 @@ def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
     for node in bench.network.topology.node_names():
         points = places.points(node, everybody) if node in ruled else places.ends(node)
         recorder.watch(
-            bench.network, node, points, bench.sites[node].nft,
+            bench.network,
+            node,
+            points,
+            bench.sites[node].nft,
             tracked=node in ruled and benches.tracks_connections(bench, node),
             legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
             noted=node in ruled,
@@ -92,9 +93,7 @@ def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> None:
             listings.name(bench.sites[node].installed, bench.sites[node].nft)
 
 
-def _send(
-    bench: Bench, recorder: Recorder, sandbox: Sandbox, stack: ExitStack
-) -> list[Ran]:
+def _send(bench: Bench, recorder: Recorder, sandbox: Sandbox, stack: ExitStack) -> list[Ran]:
     def settle() -> None:
         sandbox.settler.settle()
         recorder.relieve()

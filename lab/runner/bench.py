@@ -95,9 +95,11 @@ def calls(bench: Bench) -> list[Call]:
     everybody = sorted(experiment.beside, key=lambda s: s.title)
     numbered = [(s, flow) for s in everybody for flow in s.flows]
     titles = {s.title for s in experiment.software}
-    return [_call(bench, software, flow, number)
-            for number, (software, flow) in enumerate(numbered, 1)
-            if software.title in titles and _wanted(experiment, software, flow)]
+    return [
+        _call(bench, software, flow, number)
+        for number, (software, flow) in enumerate(numbered, 1)
+        if software.title in titles and _wanted(experiment, software, flow)
+    ]
 
 
 def _wanted(experiment: Experiment, software: Software, flow: Flow) -> bool:
@@ -113,7 +115,15 @@ def _call(bench: Bench, software: Software, flow: Flow, number: int) -> Call:
     where = f"{software.file}: flow {flow.name!r}"
     for node in filter(None, (flow.sender, flow.listener)):
         if node not in bench.network.namespaces:
-            raise EntryError(f"{where}: unknown node {node!r}; "
-                             f"known: {', '.join(sorted(bench.network.namespaces))}")
-    return Call(software.title, flow, number, fill(source, known, where),
-                fill(flow.to, known, where), fill(flow.seen_from, known, where))
+            raise EntryError(
+                f"{where}: unknown node {node!r}; "
+                f"known: {', '.join(sorted(bench.network.namespaces))}"
+            )
+    return Call(
+        software.title,
+        flow,
+        number,
+        fill(source, known, where),
+        fill(flow.to, known, where),
+        fill(flow.seen_from, known, where),
+    )

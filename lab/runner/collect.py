@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lab.native import bpf_text
 from lab.native.rule import Rule
 from lab.observe.assemble import Lookups
 from lab.observe.chains import ChainKey
@@ -49,11 +51,20 @@ def keep_books(bench: Bench, recorder: Recorder, notes: Sequence[Note]) -> Books
     ctmarks = {(n.point, n.packet, n.mark): n.ctmark for n in notes}
     node = bench.sites["node"]
     policy = iproute.policy_rules(bench.network.routers["node"], node.installed, rules)
-    lookups = {name: _lookups(site, recorder, rules, numbers, ctmarks)
-               for name, site in bench.sites.items() if name in recorder.watches}
+    lookups = {
+        name: _lookups(site, recorder, rules, numbers, ctmarks)
+        for name, site in bench.sites.items()
+        if name in recorder.watches
+    }
     router = bench.network.routers["node"]
-    roads = {"node": Roads(router.look_up, policy, bench.network.device_names("node"))}
+    roads = {"node": Roads(router.look_up, policy, _devices(bench))}
     return Books(rules, policy, lookups, roads)
+
+
+def _devices(bench: Bench) -> dict[int, str]:
+    """Name every device of the node, also those that entries have made."""
+    with bench.network.namespaces["node"].inside(bench.network.home):
+        return dict(socket.if_nameindex())
 
 
 def _lookups(
@@ -77,8 +88,19 @@ def _lookups(
         rule = legacy.at(table, chain, position)
         return None if rule is None else numbers[id(rule)]
 
-    return Lookups(site.node, rules, lambda point, packet, mark: ctmarks.get((point, packet, mark)),
-                   nft_rule, legacy_rule)
+    programs = tuple(
+        (numbers[id(rule)], bpf_text.parse(rule.written))
+        for rule in site.installed.others
+        if rule.tool == "bpf"
+    )
+    return Lookups(
+        site.node,
+        rules,
+        lambda point, packet, mark: ctmarks.get((point, packet, mark)),
+        nft_rule,
+        legacy_rule,
+        programs,
+    )
 
 
 def _by_handle(
@@ -96,15 +118,26 @@ def _by_handle(
 def record(ran: Ran, books: Books) -> FlowRun:
     """Build the record of one flow."""
     lines = timelines(ran.passes, ran.call.port, books.lookups, books.roads)
-    return FlowRun(ran.call.owner, ran.call.flow.name, lines, _fate(ran, lines, books.rules),
-                   ran.call.seen_from)
+    return FlowRun(
+        ran.call.owner,
+        ran.call.flow.name,
+        lines,
+        _fate(ran, lines, books.rules),
+        ran.call.seen_from,
+    )
 
 
 def _fate(ran: Ran, lines: Sequence[Timeline], rules: Sequence[Rule]) -> Fate:
     outcome = ran.outcome
     arrived = ran.call.flow.listener if outcome.arrived else ""
-    return Fate(outcome.sent, outcome.arrived, outcome.answered, arrived, outcome.seen_from,
-                _end(outcome, lines, rules))
+    return Fate(
+        outcome.sent,
+        outcome.arrived,
+        outcome.answered,
+        arrived,
+        outcome.seen_from,
+        _end(outcome, lines, rules),
+    )
 
 
 def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> str:
@@ -116,15 +149,24 @@ def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> 
         for event in line.events:
             if isinstance(event, Dropped):
                 rule = "" if event.rule is None else f": {rules[event.rule]}"
-                return f"{line.direction} ended on {event.node} in {event.hook}, {event.reason}{rule}"
+                return (
+                    f"{line.direction} ended on {event.node} in {event.hook}, {event.reason}{rule}"
+                )
     return outcome.error or "no packet was seen"
 
 
 def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
     """List what the recorders noted but the trace lacks: without it no rule can be blamed."""
-    traced = {(event.point, line.packet) for flow in flows for line in flow.timelines
-              for event in line.events if isinstance(event, Reading)}
+    traced = {
+        (event.point, line.packet)
+        for flow in flows
+        for line in flow.timelines
+        for event in line.events
+        if isinstance(event, Reading)
+    }
     noted = {(note.point, note.packet.hex()) for note in notes}
     untraced = sorted({str(point) for point, _ in noted - traced})
-    return (*dict.fromkeys(recorder.lost),
-            *(f"packets recorded at {point} were not traced" for point in untraced))
+    return (
+        *dict.fromkeys(recorder.lost),
+        *(f"packets recorded at {point} were not traced" for point in untraced),
+    )

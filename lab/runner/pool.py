@@ -14,7 +14,7 @@ from typing import BinaryIO
 from lab.errors import SandboxError
 from lab.kernel.keep import MARKER, Kept, own_marker
 from lab.record import Run
-from lab.runner.protocol import Failure, Request, receive, send
+from lab.runner.protocol import Answer, Failure, Request, receive, send
 from lab.scenario import Experiment
 
 
@@ -25,7 +25,9 @@ class Worker:
         environment = os.environ | {MARKER: own_marker()}
         self._process = subprocess.Popen(
             (sys.executable, "-m", "lab.runner.worker", str(os.getpid()), str(number)),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
         self._ready = False
 
@@ -41,8 +43,9 @@ class Worker:
             status = self._process.wait()
             raise SandboxError(f"the worker process ended with status {status}") from None
         _raise_failure(answer)
-        run, kept = answer  # type: ignore[misc]
-        return run, kept
+        if not isinstance(answer, Answer):
+            raise SandboxError(f"the worker answered {type(answer).__name__}")
+        return answer.run, answer.kept
 
     def close(self) -> None:
         """End the process; its namespaces end with it."""
@@ -80,8 +83,12 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def run(self, experiments: Iterable[Experiment]) -> Iterator[Run]:

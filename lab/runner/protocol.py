@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from lab.errors import LabError, SandboxError
+from lab.kernel.keep import Kept
+from lab.record import Run
 from lab.scenario import Experiment
 
 _LENGTH = struct.Struct("=Q")
@@ -19,6 +21,14 @@ class Request:
 
     experiment: Experiment
     keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an experiment recorded, and what holds its namespaces if they were to be kept."""
+
+    run: Run
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

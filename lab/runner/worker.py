@@ -1,6 +1,7 @@
 """The process in which experiments run; it is never the one the user started.
 
-It reads requests from standard input and writes answers to standard output. It ends when its input ends or its parent dies, and everything it made ends with it.
+It reads requests from standard input and writes answers to standard output. It ends when its
+input ends or its parent dies, and everything it made ends with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from lab.kernel import sandbox
 from lab.kernel.sandbox import Sandbox
 from lab.rules.listing import Listings
 from lab.runner import run, run_and_keep
-from lab.runner.protocol import Failure, Request, receive, send
+from lab.runner.protocol import Answer, Failure, Request, receive, send
+
 
 def main(parent: int, number: int) -> None:
     """Serve requests until the input ends."""
@@ -42,8 +44,8 @@ def main(parent: int, number: int) -> None:
 def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
     try:
         if request.keep:
-            return run_and_keep(request.experiment, place, listings)
-        return run(request.experiment, place, listings), None
+            return Answer(*run_and_keep(request.experiment, place, listings))
+        return Answer(run(request.experiment, place, listings))
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:

@@ -100,8 +100,10 @@ def _numbered(topology: Topology) -> dict[Interface, int]:
 def _batches(topology: Topology, family: Family) -> tuple[Batch, ...]:
     numbers = _numbered(topology)
     links = [_link_batch(topology, link, numbers) for link in topology.links]
-    return (*links, *(_node_batch(topology, node, family, numbers)
-                      for node in topology.node_names()))
+    return (
+        *links,
+        *(_node_batch(topology, node, family, numbers) for node in topology.node_names()),
+    )
 
 
 def _link_batch(topology: Topology, link: Link, numbers: dict[Interface, int]) -> Batch:
@@ -110,18 +112,25 @@ def _link_batch(topology: Topology, link: Link, numbers: dict[Interface, int]) -
     return Batch(left.node, encode.veth(left, numbers[left], right, numbers[right], fd), 1, ())
 
 
-def _node_batch(topology: Topology, node: str, family: Family,
-                numbers: dict[Interface, int]) -> Batch:
+def _node_batch(
+    topology: Topology, node: str, family: Family, numbers: dict[Interface, int]
+) -> Batch:
     interfaces = topology.interfaces(node)
     index = {end.name: numbers[end] for end in interfaces}
     requests = [encode.up(1)]
     for end in interfaces:
         requests.append(encode.up(numbers[end], arp=end.arp))
         requests += [encode.address(numbers[end], a) for a in end.addresses if _is(a, family)]
-    requests += [encode.neighbour(index[n.device], n.address, n.mac)
-                 for n in topology.neighbours if n.node == node and _is(n.address, family)]
-    requests += [encode.route(index[r.device], r.to, r.via)
-                 for r in topology.routes if r.node == node and _is(r.to, family)]
+    requests += [
+        encode.neighbour(index[n.device], n.address, n.mac)
+        for n in topology.neighbours
+        if n.node == node and _is(n.address, family)
+    ]
+    requests += [
+        encode.route(index[r.device], r.to, r.via)
+        for r in topology.routes
+        if r.node == node and _is(r.to, family)
+    ]
     return Batch(node, b"".join(requests), len(requests), tuple(index.values()))
 
 

@@ -25,8 +25,12 @@ _MAIN, _STATIC, _UNICAST, _LINK_SCOPE = 254, 4, 1, 253
 def veth(left: Interface, left_index: int, right: Interface, right_index: int, fd: int) -> bytes:
     """Create a pair whose right end lies in the namespace held by descriptor ``fd``."""
     peer = {"index": right_index, "attrs": [*_link(right), ("IFLA_NET_NS_FD", fd)]}
-    kind = {"attrs": [("IFLA_INFO_KIND", "veth"),
-                      ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
+    kind = {
+        "attrs": [
+            ("IFLA_INFO_KIND", "veth"),
+            ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]}),
+        ]
+    }
     attributes = [*_link(left), ("IFLA_LINKINFO", kind)]
     return _encode(ifinfmsg(), _NEWLINK, _CREATE, {"index": left_index}, attributes)
 
@@ -66,9 +70,15 @@ def route(index: int, to: str, via: str = "") -> bytes:
         attributes.append(("RTA_DST", prefix))
     if via:
         attributes.append(("RTA_GATEWAY", via))
-    fields = {"family": family, "dst_len": int(bits), "table": _MAIN, "proto": _STATIC,
-              "type": _UNICAST, "flags": _ONLINK if via else 0,
-              "scope": 0 if via or family == socket.AF_INET6 else _LINK_SCOPE}
+    fields = {
+        "family": family,
+        "dst_len": int(bits),
+        "table": _MAIN,
+        "proto": _STATIC,
+        "type": _UNICAST,
+        "flags": _ONLINK if via else 0,
+        "scope": 0 if via or family == socket.AF_INET6 else _LINK_SCOPE,
+    }
     return _encode(rtmsg(), _NEWROUTE, _CREATE, fields, attributes)
 
 
@@ -80,8 +90,9 @@ def _family(host: str) -> int:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _encode(message: Any, kind: int, flags: int, fields: dict[str, int],
-            attributes: list[tuple[str, Any]]) -> bytes:
+def _encode(
+    message: Any, kind: int, flags: int, fields: dict[str, int], attributes: list[tuple[str, Any]]
+) -> bytes:
     message["header"]["type"] = kind
     message["header"]["flags"] = _REQUEST_ACK | flags
     for name, value in fields.items():

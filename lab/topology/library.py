@@ -29,20 +29,46 @@ def kubernetes_node(pod_prefix: str) -> Topology:
 
     ``pod_prefix`` names the pods' host-side interfaces (``cali``, ``lxc``, ``eni``, ``veth``).
     The outside client is the node's default gateway and also holds ``wan.ip``, an address beyond
-    it, and ``relay.ip``, another one that VPN software claims as a route through its tunnel. The LAN host has no route to tailnet addresses: it answers them only when they are
-    masqueraded, as a host behind a subnet router would.
+    it, and ``relay.ip``, another one that VPN software claims as a route through its tunnel. The
+    LAN host has no route to tailnet addresses: it answers them only when they are masqueraded,
+    as a host behind a subnet router would.
     """
     pods = [_pod("pod-a", "a", 1, pod_prefix), _pod("pod-b", "b", 2, pod_prefix)]
-    uplink = _link("node", "eth0", "client", 3, ("192.0.2.10/24", "2001:db8:2::10/64"),
-                   ("192.0.2.1/24", "2001:db8:2::1/64", "198.51.100.7/32", "2001:db8:51::7/128",
-                    "203.0.113.7/32", "2001:db8:71::7/128"))
-    lan = _link("node", "eth1", "lan", 4, ("192.168.50.10/24", "fd00:50::10/64"),
-                ("192.168.50.20/24", "fd00:50::20/64"))
+    uplink = _link(
+        "node",
+        "eth0",
+        "client",
+        3,
+        ("192.0.2.10/24", "2001:db8:2::10/64"),
+        (
+            "192.0.2.1/24",
+            "2001:db8:2::1/64",
+            "198.51.100.7/32",
+            "2001:db8:51::7/128",
+            "203.0.113.7/32",
+            "2001:db8:71::7/128",
+        ),
+    )
+    lan = _link(
+        "node",
+        "eth1",
+        "lan",
+        4,
+        ("192.168.50.10/24", "fd00:50::10/64"),
+        ("192.168.50.20/24", "fd00:50::20/64"),
+    )
     tunnel = Link(
-        Interface("node", "tailscale0", _mac(5, 1),
-                  ("100.101.102.103/32", "fd7a:115c:a1e0::6667/128"), 1280, arp=False),
-        Interface("peer", "eth0", _mac(5, 1),
-                  ("100.64.0.9/32", "fd7a:115c:a1e0::9/128"), 1280, arp=False),
+        Interface(
+            "node",
+            "tailscale0",
+            _mac(5, 1),
+            ("100.101.102.103/32", "fd7a:115c:a1e0::6667/128"),
+            1280,
+            arp=False,
+        ),
+        Interface(
+            "peer", "eth0", _mac(5, 1), ("100.64.0.9/32", "fd7a:115c:a1e0::9/128"), 1280, arp=False
+        ),
     )
     links = (pods[0], pods[1], uplink, lan, tunnel)
     return Topology(
@@ -66,8 +92,14 @@ def _mac(number: int, side: int) -> str:
     return f"02:fc:00:00:{number:02x}:{side:02x}"
 
 
-def _link(node: str, device: str, far: str, number: int, near_addresses: tuple[str, ...],
-          far_addresses: tuple[str, ...]) -> Link:
+def _link(
+    node: str,
+    device: str,
+    far: str,
+    number: int,
+    near_addresses: tuple[str, ...],
+    far_addresses: tuple[str, ...],
+) -> Link:
     return Link(
         Interface(node, device, _mac(number, 1), near_addresses),
         Interface(far, "eth0", _mac(number, 2), far_addresses),
@@ -89,13 +121,18 @@ def _routes(pods: list[Link]) -> tuple[Route, ...]:
     ]
     for pod in pods:
         routes += [Route("node", _host(a), pod.left.name) for a in pod.right.addresses]
-        routes += [Route(pod.right.node, "0.0.0.0/0", "eth0", _GATEWAY4),
-                   Route(pod.right.node, "::/0", "eth0", _GATEWAY6)]
-    for far, node4, node6 in (("client", "192.0.2.10", "2001:db8:2::10"),
-                              ("lan", "192.168.50.10", "fd00:50::10")):
+        routes += [
+            Route(pod.right.node, "0.0.0.0/0", "eth0", _GATEWAY4),
+            Route(pod.right.node, "::/0", "eth0", _GATEWAY6),
+        ]
+    for far, node4, node6 in (
+        ("client", "192.0.2.10", "2001:db8:2::10"),
+        ("lan", "192.168.50.10", "fd00:50::10"),
+    ):
         routes += [Route(far, net, "eth0", node4) for net in ("10.244.0.0/24", "172.30.0.0/16")]
-        routes += [Route(far, net, "eth0", node6)
-                   for net in ("fd00:10:244::/64", "fd00:10:96::/112")]
+        routes += [
+            Route(far, net, "eth0", node6) for net in ("fd00:10:244::/64", "fd00:10:96::/112")
+        ]
     return tuple(routes)
 
 
@@ -104,14 +141,23 @@ def _host(address: str) -> str:
 
 
 def _neighbours(links: tuple[Link, ...]) -> list[Neighbour]:
-    pairs = [(a, b) for link in links for a, b in ((link.left, link.right), (link.right, link.left))]
-    return [Neighbour(near.node, near.name, address.partition("/")[0], far.mac)
-            for near, far in pairs if near.arp for address in far.addresses]
+    pairs = [
+        (a, b) for link in links for a, b in ((link.left, link.right), (link.right, link.left))
+    ]
+    return [
+        Neighbour(near.node, near.name, address.partition("/")[0], far.mac)
+        for near, far in pairs
+        if near.arp
+        for address in far.addresses
+    ]
 
 
 def _gateways(pods: list[Link]) -> list[Neighbour]:
-    return [Neighbour(pod.right.node, "eth0", gateway, pod.left.mac)
-            for pod in pods for gateway in (_GATEWAY4, _GATEWAY6)]
+    return [
+        Neighbour(pod.right.node, "eth0", gateway, pod.left.mac)
+        for pod in pods
+        for gateway in (_GATEWAY4, _GATEWAY6)
+    ]
 
 
 def _facts(pods: list[Link], prefix: str) -> tuple[Fact, ...]:

@@ -48,6 +48,8 @@ class Flow:
     whose socket answers; empty means that the owner relies on the flow being dropped, although a
     socket of the node ``listens`` waits for it.
     ``seen_from`` is the source address the answering socket must see (empty: not relied upon).
+    ``transparent`` sockets (IP_TRANSPARENT) may send from, and be given by TPROXY, an address that
+    is not their node's. ``uid`` is the user whose socket sends, for rules that match the owner.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Flow:
     seen_from: str = ""
     source_address: str = ""
     socket_mark: int = 0
+    transparent: bool = False
+    uid: int = 0
     count: int = 3
     families: tuple[Family, ...] = FAMILIES
     summary: str = ""
@@ -75,7 +79,8 @@ class Flow:
     @property
     def by_socket(self) -> bool:
         """Tell whether a real socket sends it, not a scapy packet."""
-        return self.protocol == "tcp" or self.sender == "node" or bool(self.socket_mark)
+        local = self.sender == "node" or bool(self.socket_mark) or self.transparent
+        return self.protocol == "tcp" or local or bool(self.uid)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.sender} -> {self.to} {self.protocol}/{self.port}"

@@ -37,5 +37,7 @@ def udp(source: str, destination: str, sport: int, dport: int, payload: bytes) -
     from scapy.layers.inet import IP, UDP
     from scapy.layers.inet6 import IPv6
 
-    network = IPv6(src=source, dst=destination) if ":" in source else IP(src=source, dst=destination)
+    network = (
+        IPv6(src=source, dst=destination) if ":" in source else IP(src=source, dst=destination)
+    )
     return bytes(network / UDP(sport=sport, dport=dport) / payload)

@@ -5,17 +5,20 @@ Each step is followed by ``settle``, so a packet that has not arrived by then wa
 
 from __future__ import annotations
 
+import ctypes
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from lab.errors import UnsupportedError
 from lab.kernel.netns import Netns
 from lab.traffic import packets
 from lab.traffic.flow import Direction, Family, Flow
 
 _SO_MARK = 36
+_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _CHUNK = 65536
 _FIRST_PORT = 20000
 
@@ -73,13 +76,18 @@ class Switchboard:
         self._family = socket.AF_INET6 if place.family == "ipv6" else socket.AF_INET
 
     def listen(self, calls: Iterable[Call]) -> None:
-        """Open the sockets that answer; one per node, protocol and port."""
-        for call in calls:
-            flow = call.flow
-            key = (flow.listener, flow.protocol, flow.answer_port or flow.port)
-            if flow.listener and key not in self._listeners:
-                with self._inside(key[0]):
-                    self._listeners[key] = self._listener(key[1], key[2])
+        """Open the sockets that answer; one per node, protocol and port.
+
+        It is transparent if any flow that it answers is.
+        """
+        transparent: dict[tuple[str, str, int], bool] = {}
+        for flow in (call.flow for call in calls):
+            if flow.listener:
+                key = (flow.listener, flow.protocol, flow.answer_port or flow.port)
+                transparent[key] = transparent.get(key, False) or flow.transparent
+        for key, is_transparent in transparent.items():
+            with self._inside(key[0]):
+                self._listeners[key] = self._listener(key[1], key[2], is_transparent)
 
     def run(self, call: Call) -> Outcome:
         """Run one flow to its end."""
@@ -94,13 +102,15 @@ class Switchboard:
     def _inside(self, node: str) -> AbstractContextManager[None]:
         return self._place.namespaces[node].inside(self._place.home)
 
-    def _listener(self, protocol: str, port: int) -> socket.socket:
+    def _listener(self, protocol: str, port: int, transparent: bool) -> socket.socket:
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         sock = self._stack.enter_context(socket.socket(self._family, kind))
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if protocol == "udp":
             _report_destination(sock, self._family)
+        if transparent:
+            _make_transparent(sock, self._family)
         sock.bind(("", port))
         if protocol == "tcp":
             sock.listen(16)
@@ -112,11 +122,13 @@ class Switchboard:
 
     @contextmanager
     def _client(self, call: Call, kind: int) -> Iterator[socket.socket]:
-        with self._inside(call.flow.sender):
+        with self._inside(call.flow.sender), _as_user(call.flow.uid):
             sock = socket.socket(self._family, kind)
         with sock:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if call.flow.transparent:
+                _make_transparent(sock, self._family)
             if call.flow.socket_mark:
                 mark = call.flow.socket_mark.to_bytes(4, "little")
                 sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
@@ -141,8 +153,14 @@ class Switchboard:
         with self._inside(call.flow.sender):
             return socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
 
-    def _send(self, call: Call, ordinal: int, client: socket.socket, raw: socket.socket | None,
-              outcome: Outcome) -> None:
+    def _send(
+        self,
+        call: Call,
+        ordinal: int,
+        client: socket.socket,
+        raw: socket.socket | None,
+        outcome: Outcome,
+    ) -> None:
         tag = packets.tag(call.number, "request", ordinal)
         outcome.sent += 1
         try:
@@ -193,15 +211,18 @@ class Switchboard:
         outcome.seen_from = address[0]
         return server
 
-    def _exchange(self, call: Call, client: socket.socket, server: socket.socket,
-                  outcome: Outcome) -> None:
+    def _exchange(
+        self, call: Call, client: socket.socket, server: socket.socket, outcome: Outcome
+    ) -> None:
         for ordinal in range(call.flow.count):
-            if not _pass_on(client, server, packets.tag(call.number, "request", ordinal),
-                            self._settle):
+            if not _pass_on(
+                client, server, packets.tag(call.number, "request", ordinal), self._settle
+            ):
                 break
             outcome.arrived += 1
-            if not _pass_on(server, client, packets.tag(call.number, "reply", ordinal),
-                            self._settle):
+            if not _pass_on(
+                server, client, packets.tag(call.number, "reply", ordinal), self._settle
+            ):
                 break
             outcome.answered += 1
         for sock in (client, server):
@@ -221,8 +242,9 @@ def _connect(client: socket.socket, call: Call) -> str:
     return ""
 
 
-def _pass_on(sender: socket.socket, receiver: socket.socket, payload: bytes,
-             settle: Callable[[], None]) -> bool:
+def _pass_on(
+    sender: socket.socket, receiver: socket.socket, payload: bytes, settle: Callable[[], None]
+) -> bool:
     try:
         sender.send(payload)
         settle()
@@ -243,6 +265,35 @@ def _received(sock: socket.socket, number: int, direction: Direction) -> int:
         count += found is not None and found[:2] == (number, direction)
 
 
+def _make_transparent(sock: socket.socket, family: int) -> None:
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+
+
+@contextmanager
+def _as_user(uid: int) -> Iterator[None]:
+    """Make sockets that belong to ``uid``: netfilter's owner match reads the file's fsuid.
+
+    Raises UnsupportedError in a user namespace that does not know the user.
+    """
+    if not uid:
+        yield
+        return
+    library = ctypes.CDLL(None)
+    before = library.setfsuid(uid)
+    try:
+        # setfsuid reports no error: the second call tells what stands.
+        if library.setfsuid(uid) != uid:
+            raise UnsupportedError(
+                f"user {uid} is not known in this user namespace; run as root to send as that user"
+            )
+        yield
+    finally:
+        library.setfsuid(before)
+
+
 def _report_destination(sock: socket.socket, family: int) -> None:
     """Have recvmsg tell the local address, so that the answer leaves from it."""
     if family == socket.AF_INET6:
@@ -251,8 +302,13 @@ def _report_destination(sock: socket.socket, family: int) -> None:
         sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8), 1)
 
 
-def _reply(listener: socket.socket, answer: bytes, control: list[tuple[int, int, bytes]],
-           sender: tuple[str, int], outcome: Outcome) -> None:
+def _reply(
+    listener: socket.socket,
+    answer: bytes,
+    control: list[tuple[int, int, bytes]],
+    sender: tuple[str, int],
+    outcome: Outcome,
+) -> None:
     try:
         listener.sendmsg([answer], [_from_address(*item) for item in control], 0, sender)
     except OSError as problem:

@@ -14,8 +14,9 @@ def unmet(run: Run) -> tuple[str, ...]:
 
     The run must be of one software alone.
     """
-    return tuple(problem for software in run.experiment.software
-                 for problem in _problems(run, software))
+    return tuple(
+        problem for software in run.experiment.software for problem in _problems(run, software)
+    )
 
 
 def _problems(run: Run, software: Software) -> Iterator[str]:
@@ -33,17 +34,23 @@ def unmet_flow(flow: Flow, seen: FlowRun) -> Iterator[str]:
         words = [r.word(expectation.field) for r in readings(seen, expectation)]
         if not words:
             yield f"nothing was read at {expectation}"
-        for word in sorted({w for w in words if w is None or not expectation.mark.matches(w)},
-                           key=lambda w: -1 if w is None else w):
+        for word in sorted(
+            {w for w in words if w is None or not expectation.mark.matches(w)},
+            key=lambda w: -1 if w is None else w,
+        ):
             shown = "no conntrack entry" if word is None else f"{word:#x}"
             yield f"expected {expectation}, read {shown}"
 
 
 def readings(seen: FlowRun, expectation: Expectation) -> list[Reading]:
     """List the readings that an expectation is about."""
-    return [event for line in seen.timelines
-            if line.direction == expectation.direction and expectation.covers(line.ordinal)
-            for event in line.readings() if event.point == expectation.point]
+    return [
+        event
+        for line in seen.timelines
+        if line.direction == expectation.direction and expectation.covers(line.ordinal)
+        for event in line.readings()
+        if event.point == expectation.point
+    ]
 
 
 def _fate(flow: Flow, seen: FlowRun) -> Iterator[str]:

@@ -5,6 +5,7 @@ Old runs can be judged again: nothing here touches the kernel.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -23,8 +24,11 @@ def compare(runs: Iterable[Run]) -> list[Verdict]:
     said of an owner beside others, and the verdict is INCONCLUSIVE.
     """
     everything = list(runs)
-    alone = {_key(run, run.experiment.software[0].title): run
-             for run in everything if run.experiment.alone}
+    alone = {
+        _key(run, run.experiment.software[0].title): run
+        for run in everything
+        if run.experiment.alone
+    }
     verdicts: list[Verdict] = []
     for run in everything:
         for software in run.experiment.software:
@@ -58,8 +62,15 @@ class _Judge:
 
     def _say(self, outcome: Outcome, flow: Flow, reason: str) -> Verdict:
         experiment = self.together.experiment
-        return Verdict(outcome, self.software.title, experiment.order, experiment.family,
-                       experiment.variant, flow.name, reason)
+        return Verdict(
+            outcome,
+            self.software.title,
+            experiment.order,
+            experiment.family,
+            experiment.variant,
+            flow.name,
+            reason,
+        )
 
     def _flow(self, flow: Flow) -> Iterator[Verdict]:
         obstacle = self._obstacle(flow)
@@ -103,20 +114,25 @@ class _Judge:
         for expectation in flow.expectations:
             yield self._point(flow, expectation, base, seen)
 
-    def _point(
-        self, flow: Flow, expectation: Expectation, base: FlowRun, seen: FlowRun
-    ) -> Verdict:
+    def _point(self, flow: Flow, expectation: Expectation, base: FlowRun, seen: FlowRun) -> Verdict:
         mask = expectation.mark.mask
         before = _words(base, expectation)
         after = _words(seen, expectation)
         template = replace(
             self._say(Outcome.SURVIVES, flow, "equal to the run alone"),
-            field=expectation.field, direction=expectation.direction, point=expectation.point,
-            bits=mask, alone=next(iter(before), None), together=next(iter(after), None),
+            field=expectation.field,
+            direction=expectation.direction,
+            point=expectation.point,
+            bits=mask,
+            alone=next(iter(before), None),
+            together=next(iter(after), None),
         )
         if not after:
-            return replace(template, outcome=Outcome.INCONCLUSIVE,
-                           reason=f"no packet reached {expectation.point}: {seen.fate.end}")
+            return replace(
+                template,
+                outcome=Outcome.INCONCLUSIVE,
+                reason=f"no packet reached {expectation.point}: {seen.fate.end}",
+            )
         if set(after) == set(before):
             return template
         wrong = next((word for word in after if word not in before), None)
@@ -127,15 +143,20 @@ class _Judge:
     ) -> Verdict:
         culprit = self._culprit(expectation, seen, right)
         if culprit is not None:
-            return replace(template, outcome=Outcome.CLOBBERED, culprit=culprit,
-                           reason=f"{culprit.rule.software} wrote bits that are not its own")
+            return replace(
+                template,
+                outcome=Outcome.CLOBBERED,
+                culprit=culprit,
+                reason=f"{culprit.rule.software} wrote bits that are not its own",
+            )
         boundary = _erased(seen, expectation)
         if boundary:
             return replace(template, outcome=Outcome.ERASED, reason=boundary)
         return replace(
-            template, outcome=Outcome.INCONCLUSIVE,
+            template,
+            outcome=Outcome.INCONCLUSIVE,
             reason=f"the bits differ at {expectation.point}, but no rule of another software "
-                   "was seen to write them",
+            "was seen to write them",
         )
 
     def _culprit(
@@ -153,8 +174,11 @@ class _Judge:
         return earlier[0] if earlier else None
 
     def _before(self, events: tuple[object, ...], expectation: Expectation) -> list[Culprit]:
-        until = [n for n, e in enumerate(events)
-                 if isinstance(e, Reading) and e.point == expectation.point]
+        until = [
+            n
+            for n, e in enumerate(events)
+            if isinstance(e, Reading) and e.point == expectation.point
+        ]
         return self._foreign_writes(events[: until[-1]] if until else events, expectation)
 
     def _foreign_writes(
@@ -167,39 +191,58 @@ class _Judge:
             rule = self.together.rules[event.rule]
             touched = (event.before ^ event.after) & expectation.mark.mask
             if rule.software != self.software.title and touched:
-                found.append(Culprit(rule, event.node, event.hook, event.priority, event.before,
-                                     event.after))
+                found.append(
+                    Culprit(rule, event.node, event.hook, event.priority, event.before, event.after)
+                )
         return found
 
     def _strangers(self, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
         for culprit in false_matches(self.together, seen):
             yield replace(
-                self._say(Outcome.FALSE_MATCH, flow,
-                          f"{culprit.rule.software} took bits of another for its own"),
-                culprit=culprit, bits=culprit.tested, together=culprit.before & culprit.tested,
+                self._say(
+                    Outcome.FALSE_MATCH,
+                    flow,
+                    f"{culprit.rule.software} took bits of another for its own",
+                ),
+                culprit=culprit,
+                bits=culprit.tested,
+                together=culprit.before & culprit.tested,
             )
 
     def _fate(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Verdict:
-        dropped = [(e, line) for line in in_time(seen.timelines) for e in line.events
-                   if isinstance(e, Dropped)]
+        dropped = [
+            (e, line)
+            for line in in_time(seen.timelines)
+            for e in line.events
+            if isinstance(e, Dropped)
+        ]
         turned = _turned(base, seen)
         if turned is not None and seen.fate.arrived < base.fate.arrived:
             was, now = turned
-            verdict = self._say(Outcome.MISROUTED, flow,
-                                f"routed to {now.device or now.refusal} instead of "
-                                f"{was.device or was.refusal}")
+            verdict = self._say(
+                Outcome.MISROUTED,
+                flow,
+                f"routed to {now.device or now.refusal} instead of {was.device or was.refusal}",
+            )
             return replace(verdict, culprit=self._policy_culprit(now))
-        if not seen.fate.same_as(base.fate) and seen.fate.arrived == base.fate.arrived \
-                and seen.fate.answered == base.fate.answered:
-            return self._say(Outcome.REWRITTEN, flow,
-                             f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}")
+        if (
+            not seen.fate.same_as(base.fate)
+            and seen.fate.arrived == base.fate.arrived
+            and seen.fate.answered == base.fate.answered
+        ):
+            return self._say(
+                Outcome.REWRITTEN,
+                flow,
+                f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}",
+            )
         verdict = self._say(Outcome.DROPPED, flow, seen.fate.end or "lost")
         if dropped and dropped[0][0].rule is not None:
             event = dropped[0][0]
             rule = self.together.rules[event.rule or 0]
             mark = next((r.mark for r in reversed(dropped[0][1].readings())), 0)
-            return replace(verdict, culprit=Culprit(rule, event.node, event.hook, event.priority,
-                                                    mark, mark))
+            return replace(
+                verdict, culprit=Culprit(rule, event.node, event.hook, event.priority, mark, mark)
+            )
         return verdict
 
     def _policy_culprit(self, now: Routed) -> Culprit | None:
@@ -218,9 +261,7 @@ def _words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
     return list(found)
 
 
-def _wrong(
-    read: tuple[Reading, ...], expectation: Expectation, right: set[int | None]
-) -> bool:
+def _wrong(read: tuple[Reading, ...], expectation: Expectation, right: set[int | None]) -> bool:
     for reading in read:
         word = reading.word(expectation.field)
         masked = None if word is None else word & expectation.mark.mask
@@ -233,7 +274,7 @@ def _erased(seen: FlowRun, expectation: Expectation) -> str:
     mask = expectation.mark.mask
     for line in seen.timelines:
         read = line.readings()
-        for last, first in zip(read, read[1:], strict=False):
+        for last, first in itertools.pairwise(read):
             if last.point.node != first.point.node and last.mark & mask and not first.mark & mask:
                 return f"erased on the way from {last.point.node} to {first.point.node}"
     return ""

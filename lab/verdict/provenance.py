@@ -10,8 +10,16 @@ from lab.native.rule import Rule
 from lab.record import FlowRun, Hit, Reading, Routed, Run, Timeline, Write
 from lab.verdict.outcome import Culprit
 
-Owners = dict[int, str]
-_SOCKET = "its socket (SO_MARK)"
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who wrote a bit: the software, and its rule or socket in words."""
+
+    software: str
+    words: str
+
+
+Owners = dict[int, Writer | None]
 
 
 @dataclass(slots=True)
@@ -43,9 +51,7 @@ def in_time(lines: Sequence[Timeline]) -> list[Timeline]:
     return sorted(lines, key=lambda t: (t.ordinal, t.direction == "reply"))
 
 
-def _walk(
-    run: Run, flow: FlowRun, line: Timeline, origin: Origin
-) -> Iterator[tuple[Culprit, int]]:
+def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[tuple[Culprit, int]]:
     node = ""
     for event in line.events:
         if isinstance(event, Reading):
@@ -57,22 +63,22 @@ def _walk(
             _credit(run, origin, event)
         elif isinstance(event, Hit):
             rule = run.rules[event.rule]
-            yield from _stranger(run, rule, event.rule, event.before, event, origin)
+            yield from _stranger(rule, event.rule, event.before, event, origin)
         elif isinstance(event, Routed) and event.policy is not None:
             index = run.policy[event.policy].rule
             if index is not None:
-                yield from _stranger(run, run.rules[index], index, event.mark, event, origin)
+                yield from _stranger(run.rules[index], index, event.mark, event, origin)
 
 
 def _settle(origin: Origin, reading: Reading, owner: str) -> None:
     """Bits on a packet as it sets out come from the socket of the flow's owner."""
     if not origin.mark and reading.mark and reading.point.hook == "output":
-        origin.mark = {bit: f"{owner} {_SOCKET}" for bit in _bits(reading.mark)}
+        socket = Writer(owner, f"the socket of {owner} (SO_MARK)")
+        origin.mark = dict.fromkeys(_bits(reading.mark), socket)
 
 
 def _credit(run: Run, origin: Origin, write: Write) -> None:
     rule = run.rule(write.rule)
-    writer = "" if rule is None else rule.software
     target = origin.mark if write.field == "mark" else origin.ctmark
     copied: Owners = {}
     if rule is not None and write.field == "mark" and restores(rule.written):
@@ -82,26 +88,33 @@ def _credit(run: Run, origin: Origin, write: Write) -> None:
     for bit in _bits(write.before & ~write.after):
         target.pop(bit, None)
     for bit in _bits(write.after & ~write.before):
-        target[bit] = copied.get(bit, _described(rule) if writer else "")
+        target[bit] = copied.get(bit, _writer(rule))
 
 
-def _described(rule: Rule | None) -> str:
-    return "" if rule is None else f"{rule.software} ({rule.where}: {rule.listed or rule.written})"
+def _writer(rule: Rule | None) -> Writer | None:
+    if rule is None:
+        return None
+    text = rule.listed or rule.written
+    return Writer(rule.software, f"{rule.software} ({rule.where}: {text})")
 
 
 def _stranger(
-    run: Run, rule: Rule, index: int, word: int, event: Hit | Routed, origin: Origin
+    rule: Rule, index: int, word: int, event: Hit | Routed, origin: Origin
 ) -> Iterator[tuple[Culprit, int]]:
     for test in tests(rule.written):
         owners = origin.mark if test.field == "mark" else origin.ctmark
-        bits = test.bits(word) if test.field == "mark" else test.mark.value
-        writers = {owners.get(bit, "") for bit in _bits(bits)}
-        if not bits or "" in writers or any(w.startswith(rule.software) for w in writers):
+        tested = test.bits(word if test.field == "mark" else sum(1 << bit for bit in owners))
+        writers = [owners.get(bit) for bit in _bits(tested)]
+        strangers = [w.words for w in writers if w is not None and w.software != rule.software]
+        if not tested or len(strangers) < len(writers):
             continue
         priority = event.priority if isinstance(event, Hit) else 0
         after = event.after if isinstance(event, Hit) else event.mark
-        yield Culprit(rule, event.node, event.hook, priority, word, after,
-                      " and ".join(sorted(writers)), bits), index
+        words = " and ".join(sorted(set(strangers)))
+        yield (
+            Culprit(rule, event.node, event.hook, priority, word, after, words, tested),
+            index,
+        )
 
 
 def _bits(word: int) -> list[int]:

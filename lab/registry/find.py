@@ -1,0 +1,82 @@
+"""From what a person types to one registry entry: ``name[@release][:mode]`` or a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lab.errors import UsageError, unknown
+from lab.registry.loader import read
+from lab.registry.software import Software
+
+_NAME = re.compile(r"(?P<name>[^@:\s]+)(?:@(?P<release>[^@:\s]+))?(?::(?P<mode>[^@:\s]+))?")
+
+
+def find(text: str, entries: Iterable[Software]) -> Software:
+    """Return the entry that ``text`` names.
+
+    A bare name is the newest release in its default mode; the release may be an alias or the
+    beginning of one (``calico@3.16`` is 3.16.0). Text with a ``/`` or ending in ``.toml`` is the
+    path of an entry's file. Raises UsageError with the near and the known names.
+    """
+    if "/" in text or text.endswith(".toml"):
+        return read(Path(text))
+    parts = _NAME.fullmatch(text)
+    if not parts:
+        raise UsageError(
+            f"{text!r} names no software; expected name[@release][:mode], "
+            "such as tailscale@1.102.3:nft, or the path of a .toml file"
+        )
+    found = _named(parts["name"], list(entries))
+    if parts["release"]:
+        found = _released(parts["release"], found)
+    if parts["mode"]:
+        found = _in_mode(parts["mode"], found)
+    return newest(found)
+
+
+def newest(entries: Sequence[Software]) -> Software:
+    """Return the newest release, in its default mode where there is a choice."""
+    return max(entries, key=lambda s: (version(s.release), s.default_mode))
+
+
+def version(release: str) -> tuple[tuple[int, str], ...]:
+    """Return a key that orders releases as people do: 1.9 before 1.10, 2.0-rc1 before 2.0."""
+    parts = re.findall(r"\d+|[a-z]+", release.lower())
+    return (*((int(p), "") if p.isdigit() else (-2, p) for p in parts), (-1, ""))
+
+
+def _named(name: str, entries: list[Software]) -> list[Software]:
+    found = [s for s in entries if s.name == name]
+    if not found:
+        raise unknown("software", name, {s.name for s in entries})
+    return found
+
+
+def _released(release: str, entries: list[Software]) -> list[Software]:
+    wanted = re.sub(r"^v(?=\d)", "", release)
+    exact = [s for s in entries if s.release == wanted]
+    alias = [s for s in entries if wanted in s.aliases]
+    begins = [
+        s for s in entries if any(r.startswith(f"{wanted}.") for r in (s.release, *s.aliases))
+    ]
+    found = exact or alias or begins
+    if not found:
+        raise _unknown_release(release, entries)
+    best = max(version(s.release) for s in found)
+    return [s for s in found if version(s.release) == best]
+
+
+def _unknown_release(release: str, entries: list[Software]) -> UsageError:
+    name = entries[0].name
+    known = {r for s in entries for r in (s.release, *s.aliases)}
+    return unknown(f"release of {name}", release, known)
+
+
+def _in_mode(mode: str, entries: list[Software]) -> list[Software]:
+    found = [s for s in entries if s.mode == mode]
+    if not found:
+        releases = " and ".join(sorted({s.release for s in entries}, key=version))
+        raise unknown(f"mode of {entries[0].name} {releases}", mode, {s.mode for s in entries})
+    return found

@@ -1,0 +1,66 @@
+"""Attach eBPF programs, written in the lab's own small language, at tc hooks."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from lab.errors import EntryError, RuleRefused
+from lab.kernel import bpf
+from lab.native.bpf_text import Program, assemble, parse
+from lab.native.lines import Line, lines
+from lab.native.rule import Rule
+from lab.registry.software import Ruleset
+from lab.rules.installed import Installed
+
+
+def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
+    """Load and attach every line of one ruleset in the current namespace.
+
+    Programs of one hook run in the order of installation. Raises EntryError for a line that is no
+    program, RuleRefused with the end of the verifier's log for one the kernel does not take, and
+    UnsupportedError where this user may not load any.
+    """
+    for line, program in list(_programs(ruleset)):
+        table = f"tc {program.hook} {program.device}"
+        before = sum(rule.tool == "bpf" and rule.table == table for rule in installed.others)
+        _attach(program, before + 1, line, ruleset)
+        installed.others.append(
+            Rule(
+                software,
+                "bpf",
+                table,
+                "",
+                line.text,
+                source=line.source,
+                file=ruleset.file,
+                line=ruleset.line + line.number,
+            )
+        )
+
+
+def _programs(ruleset: Ruleset) -> Iterator[tuple[Line, Program]]:
+    for line in lines(ruleset.text, ruleset.source):
+        try:
+            yield line, parse(line.text)
+        except ValueError as problem:
+            raise EntryError(f"{_place(ruleset, line)}: {problem}") from None
+
+
+def _attach(program: Program, priority: int, line: Line, ruleset: Ruleset) -> None:
+    try:
+        indexes = {program.target: socket.if_nametoindex(program.target)} if program.target else {}
+        with bpf.loaded(assemble(program, indexes)) as fd:
+            bpf.attach(fd, program.device, program.hook, priority)
+    except bpf.Refused as problem:
+        raise RuleRefused(
+            f"{_place(ruleset, line)}: the kernel's verifier refused {line.text!r}: {problem}"
+        ) from None
+    except OSError as problem:
+        raise RuleRefused(
+            f"{_place(ruleset, line)}: tc refused {line.text!r}: {problem.strerror}"
+        ) from None
+
+
+def _place(ruleset: Ruleset, line: Line) -> str:
+    return f"{ruleset.file}:{ruleset.line + line.number}"
