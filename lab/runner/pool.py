@@ -14,7 +14,7 @@ from typing import BinaryIO
 from lab.errors import SandboxError
 from lab.kernel.keep import MARKER, Kept, own_marker
 from lab.record import Run
-from lab.runner.protocol import Answer, Failure, Request, receive, send
+from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
 from lab.scenario import Experiment
 
 
@@ -33,6 +33,13 @@ class Worker:
 
     def run(self, request: Request) -> tuple[Run, Kept | None]:
         """Run one experiment. Raises what the worker raised, or SandboxError if it died."""
+        answer = self.ask(request)
+        if not isinstance(answer, Answer):
+            raise SandboxError(f"the worker answered {type(answer).__name__}")
+        return answer.run, answer.kept
+
+    def ask(self, request: Request | Task) -> object:
+        """Return the answer to one request. Raises as ``run`` does."""
         try:
             if not self._ready:
                 _raise_failure(receive(self._output()))
@@ -43,9 +50,7 @@ class Worker:
             status = self._process.wait()
             raise SandboxError(f"the worker process ended with status {status}") from None
         _raise_failure(answer)
-        if not isinstance(answer, Answer):
-            raise SandboxError(f"the worker answered {type(answer).__name__}")
-        return answer.run, answer.kept
+        return answer
 
     def close(self) -> None:
         """End the process; its namespaces end with it."""
@@ -107,6 +112,14 @@ class Pool:
         if kept is None:
             raise SandboxError("the worker kept nothing")
         return run, kept
+
+    def call(self, task: Task) -> object:
+        """Call a function in a worker's sandbox and return what it returns."""
+        worker = self._free.get()
+        try:
+            return worker.ask(task)
+        finally:
+            self._free.put(worker)
 
     def close(self) -> None:
         """End all workers."""

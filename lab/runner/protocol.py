@@ -24,6 +24,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A function of a worker's sandbox and one argument, named ``module:function``, to call there.
+
+    For whatever builds namespaces of its own and is no experiment on rules. It must leave the
+    worker as it found it; argument and result travel as pickles.
+    """
+
+    function: str
+    argument: object = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an experiment recorded, and what holds its namespaces if they were to be kept."""
 

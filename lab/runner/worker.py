@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from importlib import import_module
 
 from lab.errors import LabError, SandboxError
 from lab.kernel import sandbox
 from lab.kernel.sandbox import Sandbox
 from lab.rules.listing import Listings
 from lab.runner import run, run_and_keep
-from lab.runner.protocol import Answer, Failure, Request, receive, send
+from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
 
 
 def main(parent: int, number: int) -> None:
@@ -39,6 +40,20 @@ def main(parent: int, number: int) -> None:
             return
         if isinstance(request, Request):
             send(answers, _serve(request, place, listings))
+        elif isinstance(request, Task):
+            send(answers, _call(request, place))
+
+
+def _call(task: Task, place: Sandbox) -> object:
+    module, _, function = task.function.partition(":")
+    try:
+        return getattr(import_module(module), function)(place, task.argument)
+    except (LabError, SandboxError) as problem:
+        return Failure(problem)
+    except OSError as problem:
+        return Failure(SandboxError(f"{task.argument}: {problem}"))
+    finally:
+        place.home.enter()
 
 
 def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
