@@ -1,0 +1,389 @@
+"""The pytest plugin: fixtures ``lab`` and ``judge``, options ``--lab-…``, evidence on failure.
+
+A test states its claim with a bare ``assert`` on what ``lab.check`` or ``judge`` returns; what was
+judged is printed with the failure, on the terminal and in JUnit XML. One worker process serves one
+pytest process, so ``pytest -n`` runs as many experiments side by side as it has workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from string import ascii_lowercase
+
+import pytest
+from _pytest._code.code import ExceptionRepr
+
+from lab.errors import SandboxError, UnsupportedError
+from lab.marks import word
+from lab.record import Run
+from lab.registry.find import find
+from lab.registry.loader import load, read
+from lab.registry.software import Software
+from lab.runner.pool import Pool
+from lab.scenario import VARIANTS, Experiment, Orders, Scenario, Variant
+from lab.traffic.flow import FAMILIES, Family
+from lab.verdict.compare import compare
+from lab.verdict.outcome import Outcome, Verdict
+
+Named = str | Path | Software
+"""A registry entry by name (``calico@3.20``), by its file, or itself."""
+
+_SHOWN = 8
+_REMEMBERED = 32
+"""Runs together that are kept for other tests; runs alone are few, and all kept."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Result:
+    """What was run and what it means; empty verdicts never count as surviving."""
+
+    runs: tuple[Run, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def conflicts(self) -> tuple[Verdict, ...]:
+        """List the verdicts that show that the software does not coexist."""
+        return tuple(v for v in self.verdicts if v.outcome.is_conflict)
+
+    @property
+    def survives(self) -> bool:
+        """Tell whether there are verdicts and all of them are SURVIVES."""
+        return self.outcomes() == {Outcome.SURVIVES}
+
+    def of(self, owner: str = "", flow: str = "") -> tuple[Verdict, ...]:
+        """List the verdicts on an owner's flow; an owner is a name, or the start of a title."""
+        return tuple(v for v in self.verdicts
+                     if _is(v.owner, owner) and flow in ("", v.flow))
+
+    def outcomes(self, owner: str = "", flow: str = "") -> set[Outcome]:
+        """Collect the outcomes of an owner's flow."""
+        return {v.outcome for v in self.of(owner, flow)}
+
+    def __repr__(self) -> str:
+        counted = Counter(v.outcome.value for v in self.verdicts)
+        return f"<{', '.join(f'{n} {name}' for name, n in counted.items()) or 'no verdict'}>"
+
+
+def _is(title: str, name: str) -> bool:
+    return not name or title == name or title.startswith((f"{name}@", f"{name}:"))
+
+
+@dataclass(slots=True)
+class Lab:
+    """One worker process, and the runs that several tests share: all runs alone, some together."""
+
+    families: tuple[Family, ...] = FAMILIES
+    variants: tuple[Variant, ...] = VARIANTS
+    judged: list[Result] = field(default_factory=list, repr=False)
+    _pool: Pool | None = field(default=None, repr=False)
+    _alone: dict[Experiment, Run] = field(default_factory=dict, repr=False)
+    _together: dict[Experiment, Run] = field(default_factory=dict, repr=False)
+
+    def check(
+        self,
+        *software: Named | Scenario,
+        families: Sequence[Family] = (),
+        variants: Sequence[Variant] = (),
+        orders: Orders = "all",
+        flows: Sequence[str] = (),
+    ) -> Result:
+        """Run software alone and together, and judge it. Takes names or one Scenario.
+
+        Without ``families`` and ``variants`` those of the command line are tried.
+        """
+        first = software[0]
+        if isinstance(first, Scenario):
+            scenario = first
+        else:
+            scenario = Scenario(
+                tuple(entry(name) for name in software if not isinstance(name, Scenario)),
+                families=tuple(families) or self.families,
+                variants=tuple(variants) or self.variants,
+                orders=orders,
+                flows=tuple(flows),
+            )
+        return self.judge(self.run(e) for e in scenario.experiments())
+
+    def run(self, experiment: Experiment) -> Run:
+        """Run one experiment, or return its last run. Skips where this machine cannot."""
+        if experiment.alone:
+            beside = tuple(sorted(experiment.beside, key=lambda s: s.title))
+            experiment = replace(experiment, beside=beside)
+        known = self._alone if experiment.alone else self._together
+        if experiment not in known:
+            known[experiment] = self._run(experiment)
+        if len(self._together) > _REMEMBERED:
+            del self._together[next(iter(self._together))]
+        return known[experiment]
+
+    def judge(self, runs: Iterable[Run]) -> Result:
+        """Judge runs; the result is printed if the test fails."""
+        everything = tuple(runs)
+        result = Result(everything, tuple(compare(everything)))
+        self.judged.append(result)
+        return result
+
+    def keep(self, experiment: Experiment) -> str:
+        """Run an experiment again, leave its namespaces, and say how to enter the node's."""
+        _, kept = self._open().keep(experiment)
+        return kept.enter_command("node")
+
+    def close(self) -> None:
+        """End the worker process; what it made ends with it."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _run(self, experiment: Experiment) -> Run:
+        try:
+            return next(self._open().run((experiment,)))
+        except UnsupportedError as problem:
+            pytest.skip(str(problem))
+        except SandboxError:
+            self.close()  # the next test starts a new worker
+            raise
+
+    def _open(self) -> Pool:
+        if self._pool is None:
+            with _on_cpu(_worker_number()):
+                self._pool = Pool(1)
+        return self._pool
+
+
+@contextmanager
+def _on_cpu(number: int) -> Iterator[None]:
+    """Narrow this process to one CPU for a while; what it starts meanwhile stays there.
+
+    A pool binds its first worker to the first CPU it may use, and so would that of every process
+    of ``pytest -n``.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[number % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _worker_number() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@lru_cache(maxsize=1)
+def entries() -> tuple[Software, ...]:
+    """Read the registry, once per process."""
+    return load()
+
+
+def entry(named: Named) -> Software:
+    """Return the registry entry that a name, or a file, stands for. Raises LabError."""
+    if isinstance(named, Software):
+        return named
+    return read(named) if isinstance(named, Path) else find(named, entries())
+
+
+def scenarios(
+    *software: Named,
+    families: Sequence[Family] = FAMILIES,
+    variants: Sequence[Variant] = VARIANTS,
+    orders: Orders = "all",
+    flows: Sequence[str] = (),
+) -> list[Scenario]:
+    """List one scenario per family, iptables variant and order of installation, to parametrize.
+
+    Their ids come from what they are: ``tailscale-1.102.3+calico-3.20-ipv4-nft-ba``.
+    """
+    whole = Scenario(tuple(map(entry, software)), families=tuple(families),
+                     variants=tuple(variants), orders=orders, flows=tuple(flows))
+    return [replace(whole, software=given, families=(family,), variants=(variant,), orders=order)
+            for given, order in _orders(whole)
+            for family in whole.families if _has_flows(whole, family)
+            for variant in whole.effective_variants()]
+
+
+def _has_flows(scenario: Scenario, family: Family) -> bool:
+    return any(family in flow.families for s in scenario.software for flow in s.flows)
+
+
+def _orders(scenario: Scenario) -> Iterator[tuple[tuple[Software, ...], Orders]]:
+    if len(scenario.software) == 2 and scenario.orders == "all":
+        yield scenario.software, "given"
+        yield scenario.software, "reverse"
+        return
+    for order in scenario.install_orders():
+        yield order, "given"
+
+
+def title(scenario: Scenario) -> str:
+    """Name a scenario for a test id; the letters at the end tell the order of installation."""
+    names = "+".join(_name(s) for s in scenario.software)
+    letters = ascii_lowercase[: len(scenario.software)]
+    order = {"given": letters, "reverse": letters[::-1], "all": ""}[scenario.orders]
+    parts = (names, *scenario.families, *scenario.variants, order if len(letters) > 1 else "")
+    return "-".join(part for part in parts if part)
+
+
+def _name(software: Software) -> str:
+    mode = "" if software.default_mode else f"-{software.mode}"
+    return f"{software.name}-{software.release}{mode}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the lab."""
+    group = parser.getgroup("lab", "packet marks on real network namespaces")
+    group.addoption("--lab-keep", choices=("no", "failed", "all"), default="no",
+                    help="leave the namespaces of failed or of all tests, and say how to enter")
+    group.addoption("--lab-family", choices=(*FAMILIES, "both"), default="both",
+                    help="run this address family alone")
+    group.addoption("--lab-iptables", choices=(*VARIANTS, "both"), default="both",
+                    help="run this iptables variant alone")
+
+
+_LAB = pytest.StashKey[Lab]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the one lab of this process; it starts its worker when it is first asked to run."""
+    config.stash[_LAB] = Lab(_families(config), _variants(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the worker process."""
+    if _LAB in config.stash:
+        config.stash[_LAB].close()
+
+
+def _families(config: pytest.Config) -> tuple[Family, ...]:
+    wanted = config.getoption("--lab-family")
+    return tuple(f for f in FAMILIES if wanted in ("both", f))
+
+
+def _variants(config: pytest.Config) -> tuple[Variant, ...]:
+    wanted = config.getoption("--lab-iptables")
+    return tuple(v for v in VARIANTS if wanted in ("both", v))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let ``-n`` keep together what shares runs, unless ``--dist`` says otherwise."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadgroup"
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:  # noqa: ARG001
+    """Make test ids of scenarios and entries from what they are."""
+    if isinstance(val, Scenario):
+        return title(val)
+    return _name(val) if isinstance(val, Software) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out families and variants that are not wanted; keep together what shares runs."""
+    lab = config.stash[_LAB]
+    unwanted = [item for item in items if not all(_wanted(s, lab) for s in _scenarios(item))]
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+    for item in items:
+        for scenario in _scenarios(item):
+            item.add_marker(pytest.mark.xdist_group(_group(scenario)))
+
+
+def _scenarios(item: pytest.Item) -> list[Scenario]:
+    parameters = getattr(item, "callspec", None)
+    return [v for v in parameters.params.values() if isinstance(v, Scenario)] if parameters else []
+
+
+def _wanted(scenario: Scenario, lab: Lab) -> bool:
+    variants = scenario.variants if any(s.uses_xtables() for s in scenario.software) else ()
+    return set(scenario.families) <= set(lab.families) and set(variants) <= set(lab.variants)
+
+
+def _group(scenario: Scenario) -> str:
+    """Name what shares the runs alone: the same software, family and variant."""
+    names = "+".join(sorted(_name(s) for s in scenario.software))
+    return "-".join((names, *scenario.families, *scenario.variants))
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """Return the lab of this process: ``lab.check("tailscale", "calico")``."""
+    return pytestconfig.stash[_LAB]
+
+
+@pytest.fixture
+def judge(lab: Lab) -> Callable[[Iterable[Run]], Result]:
+    """Return the judge of runs that the test made itself, by ``lab.run``."""
+    return lab.judge
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget what the test before judged."""
+    item.config.stash[_LAB].judged.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]  # noqa: ARG001
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what was judged to the report of a failed test, and keep namespaces on request."""
+    report = yield
+    if report.when == "call":
+        for heading, text in _sections(item.config, report.failed):
+            _add(report, heading, text)
+    return report
+
+
+def _add(report: pytest.TestReport, heading: str, text: str) -> None:
+    # Sections of the report itself do not reach JUnit XML; those of the failure do.
+    if isinstance(report.longrepr, ExceptionRepr):
+        report.longrepr.addsection(heading, text)
+    else:
+        report.sections.append((heading, text))
+
+
+def _sections(config: pytest.Config, failed: bool) -> Iterator[tuple[str, str]]:
+    lab = config.stash[_LAB]
+    if failed:
+        for result in lab.judged:
+            yield from evidence(result)
+    if config.getoption("--lab-keep") in ("all", "failed" if failed else "all"):
+        for experiment in _worth_keeping(lab.judged):
+            yield "namespaces kept", f"{experiment}\n{lab.keep(experiment)}"
+
+
+def _worth_keeping(results: Iterable[Result]) -> Iterator[Experiment]:
+    for result in results:
+        together = [run.experiment for run in result.runs if not run.experiment.alone]
+        yield from together or [run.experiment for run in result.runs]
+
+
+def evidence(result: Result) -> Iterator[tuple[str, str]]:
+    """Yield heading and text of each verdict that is not SURVIVES, then one line on the others."""
+    telling = [v for v in result.verdicts if v.outcome is not Outcome.SURVIVES]
+    for verdict in telling[:_SHOWN]:
+        yield f"verdict: {verdict.outcome.value}", explain(verdict)
+    yield "verdicts", repr(result).strip("<>")
+
+
+def explain(verdict: Verdict) -> str:
+    """Say in a few lines what was expected, what was seen and which rule did it."""
+    culprit = verdict.culprit
+    lines = [f"{verdict.owner}, flow {verdict.flow} ({verdict.direction}), {verdict.family}, "
+             f"iptables-{verdict.variant}, installed: {' then '.join(verdict.order)}",
+             f"  {verdict.reason}"]
+    if verdict.point is not None:
+        lines.append(f"  at {verdict.point}  {verdict.field} & {verdict.bits:#x}:  "
+                     f"alone {word(verdict.alone)}  together {word(verdict.together)}")
+    if culprit is not None:
+        lines += [f"  by {culprit.rule}  on {culprit.node} {culprit.hook} {culprit.priority}",
+                  f"     {word(culprit.before)} -> {word(culprit.after)}"]
+    lines += [f"  fate alone: {verdict.fate_alone}", f"  together:   {verdict.fate_together}"]
+    return "\n".join(lines)
