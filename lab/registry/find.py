@@ -11,6 +11,7 @@ from lab.registry.loader import read
 from lab.registry.software import Software
 
 _NAME = re.compile(r"(?P<name>[^@:\s]+)(?:@(?P<release>[^@:\s]+))?(?::(?P<mode>[^@:\s]+))?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def find(text: str, entries: Iterable[Software]) -> Software:
@@ -42,9 +43,13 @@ def newest(entries: Sequence[Software]) -> Software:
 
 
 def version(release: str) -> tuple[tuple[int, str], ...]:
-    """Return a key that orders releases as people do: 1.9 before 1.10, 2.0-rc1 before 2.0."""
+    """Return a key that orders releases as people do: 1.9 before 1.10, 2.0-rc1 before 2.0.
+
+    A date is what a script without releases has; it comes before every number.
+    """
+    kind = (0, "") if _DATE.fullmatch(release) else (1, "")
     parts = re.findall(r"\d+|[a-z]+", release.lower())
-    return (*((int(p), "") if p.isdigit() else (-2, p) for p in parts), (-1, ""))
+    return (kind, *((int(p), "") if p.isdigit() else (-2, p) for p in parts), (-1, ""))
 
 
 def _named(name: str, entries: list[Software]) -> list[Software]:

@@ -1,0 +1,146 @@
+"""``check`` and ``judge``: run experiments, or read them back, and say what they come to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.commands import options
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.record import Run
+    from lab.report.conflicts import Report
+    from lab.runner.pool import Pool
+    from lab.scenario import Experiment, Orders, Scenario
+
+_JUNIT = click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                      help="Write JUnit XML as well.")
+
+
+@click.command(epilog=options.ENTRY_HELP)
+@click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
+@click.option("--order", type=click.Choice(["all", "given", "reverse"]), default="all",
+              show_default=True, help="Orders of installation to try.")
+@options.family_option("both", "ipv4", "ipv6", "both")
+@options.variant_option("both", "nft", "legacy", "both")
+@click.option("--flow", "flows", multiple=True, metavar="NAME",
+              help="Only this flow (name or software/name); may be repeated.")
+@options.json_option
+@_JUNIT
+@click.option("--save", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Save every run there, for judge.")
+@click.option("--keep", is_flag=True,
+              help="Leave the namespaces of the last combination and say how to enter them.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+              help="Experiments at a time (default: processors, at most 4).")
+@options.verbose_option
+def check(names: tuple[str, ...], order: Orders, family: str, variant: str, flows: tuple[str, ...],
+          as_json: bool, junit: Path | None, save: Path | None, keep: bool, jobs: int | None,
+          verbose: bool) -> int:
+    """Tell whether programs coexist: each alone, then together, in every order.
+
+    One entry alone is checked against what it says it relies on.
+
+    \b
+    fwmark-lab check tailscale calico
+    fwmark-lab check tailscale@1.1.0 calico@3.20 --family ipv4 --iptables nft
+    fwmark-lab check kubernetes portmap --junit result.xml --save runs/
+
+    Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
+    """
+    from lab.runner.pool import Pool
+
+    with Pool(jobs or 0) as pool:  # the workers start while the entries are read
+        from lab.scenario import Scenario
+
+        software = options.entries(names)
+        options.check_flows(flows, software)
+        scenario = Scenario(software, families=options.families(family),
+                            variants=options.variants(variant), orders=order, flows=flows)
+        runs = _run(pool, scenario)
+        kept = _keep(pool, scenario) if keep else ""
+    code = _answer(runs, as_json, junit, save, verbose)
+    if kept:
+        click.echo(kept, err=as_json)
+    return code
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@options.json_option
+@_JUNIT
+@options.verbose_option
+def judge(folder: Path, as_json: bool, junit: Path | None, verbose: bool) -> int:
+    """Judge runs that check --save wrote: the same verdicts, without running anything."""
+    from lab import saved
+
+    return _answer(saved.read(folder), as_json, junit, None, verbose)
+
+
+def _run(pool: Pool, scenario: Scenario) -> list[Run]:
+    experiments = list(scenario.experiments())
+    return list(_with_progress(experiments, pool.run(experiments)))
+
+
+def _with_progress(experiments: Sequence[Experiment], runs: Iterable[Run]) -> Iterator[Run]:
+    """Show on a terminal's standard error which experiment is awaited."""
+    shown = sys.stderr.isatty()
+    results = iter(runs)
+    try:
+        for number, experiment in enumerate(experiments, 1):
+            if shown:
+                sys.stderr.write(f"\r\x1b[K[{number}/{len(experiments)}] {experiment}"[:110])
+                sys.stderr.flush()
+            yield next(results)
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _keep(pool: Pool, scenario: Scenario) -> str:
+    _, kept = pool.keep(list(scenario.experiments())[-1])
+    commands = [f"  {node:<8} {kept.enter_command(node)}" for node, _ in kept.nodes]
+    return "\n".join(["", "the namespaces are kept; enter them with", *commands,
+                      "end them with  fwmark-lab clean --kept"])
+
+
+def _answer(runs: Sequence[Run], as_json: bool, junit: Path | None, save: Path | None,
+            verbose: bool) -> int:
+    from lab.report.conflicts import report
+    from lab.verdict.outcome import exit_code
+
+    if save:
+        from lab import saved
+
+        saved.save(runs, save)
+    answer = report(runs)
+    if junit:
+        _write_junit(answer, junit)
+    _print(answer, as_json, verbose)
+    return exit_code(list(answer.verdicts))
+
+
+def _write_junit(answer: Report, path: Path) -> None:
+    from lab.report import junit_xml
+
+    try:
+        path.write_text(junit_xml.text(answer), encoding="utf-8")
+    except OSError as problem:
+        raise UsageError(f"cannot write {str(path)!r}: {problem.strerror}") from None
+
+
+def _print(answer: Report, as_json: bool, verbose: bool) -> None:
+    if as_json:
+        from lab.report import json_file
+
+        click.echo(json_file.text(json_file.content(answer)))
+    else:
+        from lab.report import page, text
+
+        page.show(text.render(answer, page.width(sys.stdout), verbose), sys.stdout)
