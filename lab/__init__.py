@@ -1,10 +1,9 @@
 """Prove on real network namespaces whether programs that set packet marks coexist.
 
-    from lab import Pool, Scenario, compare, find, load
-
-    scenario = Scenario((find("tailscale", load()), find("calico@3.20", load())))
-    with Pool() as pool:
-        verdicts = compare(pool.run(scenario.experiments()))
+>>> from lab import Pool, Scenario, compare, find, load
+>>> scenario = Scenario((find("tailscale", load()), find("calico@3.20", load())))
+>>> with Pool() as pool:
+...     verdicts = compare(pool.run(scenario.experiments()))
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -19,15 +20,24 @@ _INTERNAL, _USAGE, _INTERRUPTED = 3, 4, 130
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"fwmark-lab {version('fwmark-lab')}")
+        try:
+            click.echo(f"fwmark-lab {version('fwmark-lab')}")
+        except PackageNotFoundError:
+            click.echo("fwmark-lab, not installed: run from its folder")
         context.exit()
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-              help="Print the version.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Prove on real network namespaces whether programs that set packet marks coexist.
@@ -40,7 +50,7 @@ def cli(context: click.Context) -> None:
     fwmark-lab doctor                          can this machine run it?
 
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
-    """
+    """  # noqa: D301 - click reads the backspace
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -65,6 +75,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(problem), _USAGE)
     except SandboxError as problem:
         return _fail(str(problem), _INTERNAL)
+    except Exception:  # a defect must not look like the conflict that exit code 1 means
+        traceback.print_exc()
+        return _fail("internal error; please report it with the lines above", _INTERNAL)
     return code if isinstance(code, int) else 0
 
 

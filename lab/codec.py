@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from lab.errors import RecordError
@@ -40,7 +40,8 @@ class _Mismatch(Exception):
 
 def encode(value: object, hint: Any = None) -> Any:
     """Return the JSON value of a dataclass, or of anything that ``hint`` describes."""
-    return _encoder(hint if hint is not None else type(value))(value)
+    known: Any = type(value) if hint is None else hint
+    return _encoder(known)(value)
 
 
 def decode(hint: type[T], value: Any, where: str = "", key: str = "") -> T:
@@ -48,8 +49,9 @@ def decode(hint: type[T], value: Any, where: str = "", key: str = "") -> T:
 
     Raises RecordError with ``where`` and the key at fault, which is counted from ``key``.
     """
+    known: Any = hint
     try:
-        return typing.cast("T", _decoder(hint)(value))
+        return typing.cast("T", _decoder(known)(value))
     except _Mismatch as problem:
         problem.within(key)
         raise RecordError(f"{where}: {problem}" if where else str(problem)) from None
@@ -58,7 +60,7 @@ def decode(hint: type[T], value: Any, where: str = "", key: str = "") -> T:
 # --- to JSON -------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _encoder(hint: Any) -> Code:
     if is_dataclass(hint) and isinstance(hint, type):
         return lru_cache(maxsize=4096)(str) if hasattr(hint, "parse") else _object_encoder(hint)
@@ -96,10 +98,10 @@ def _tuple_encoder(arguments: tuple[Any, ...]) -> Code:
 
 
 def _union_encoder(arguments: tuple[Any, ...]) -> Code:
-    classes = [a for a in arguments if is_dataclass(a)]
+    classes: list[Any] = [a for a in arguments if is_dataclass(a)]
     codes = {a: _encoder(a) for a in classes}
     others = [_encoder(a) for a in arguments if not is_dataclass(a) and a is not type(None)]
-    plain = others[0] if others else _encoder(type(None))
+    plain = others[0] if others else _encoder(Any)
 
     def encode_union(value: Any) -> Any:
         code = codes.get(type(value))
@@ -113,7 +115,7 @@ def _union_encoder(arguments: tuple[Any, ...]) -> Code:
 # --- from JSON -----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(hint: Any) -> Code:
     if is_dataclass(hint) and isinstance(hint, type):
         return _text_decoder(hint) if hasattr(hint, "parse") else _object_decoder(hint)
@@ -141,7 +143,7 @@ def _object_decoder(cls: type) -> Code:
         found = {}
         name = ""
         try:
-            for name, part in value.items():  # noqa: B007 - named in the error below
+            for name, part in value.items():  # the error below names it
                 found[name] = codes[name](part)
         except _Mismatch as problem:
             raise problem.within(f".{name}") from None
@@ -210,7 +212,8 @@ def _tuple_decoder(arguments: tuple[Any, ...]) -> Code:
     def decode_tuple(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) != len(codes):
             raise _Mismatch(f"expected an array of {len(codes)}, not {_shown(value)}")
-        return tuple(_item(code, item, n) for n, (code, item) in enumerate(zip(codes, value, strict=True)))
+        pairs = zip(codes, value, strict=True)
+        return tuple(_item(code, item, n) for n, (code, item) in enumerate(pairs))
 
     return decode_tuple
 
@@ -222,7 +225,7 @@ def _array_decoder(code: Code) -> Code:
         number = -1
         try:
             found = []
-            for number, item in enumerate(value):  # noqa: B007 - named in the error below
+            for number, item in enumerate(value):  # noqa: B007 - the error below names it
                 found.append(code(item))
         except _Mismatch as problem:
             raise problem.within(f"[{number}]") from None
@@ -239,7 +242,7 @@ def _item(code: Code, item: Any, number: int) -> Any:
 
 
 def _union_decoder(arguments: tuple[Any, ...]) -> Code:
-    classes = [a for a in arguments if is_dataclass(a)]
+    classes: list[Any] = [a for a in arguments if is_dataclass(a)]
     optional = type(None) in arguments
     others = [_decoder(a) for a in arguments if not is_dataclass(a) and a is not type(None)]
     if len(classes) > 1:
@@ -286,7 +289,7 @@ def _plain_decoder(kind: Any) -> Code:
 
 def _hints(cls: type) -> list[tuple[Field[Any], Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in fields(cls)]  # type: ignore[arg-type]
+    return [(f, hints[f.name]) for f in fields(cls)]
 
 
 def _default(field: Field[Any]) -> Any:

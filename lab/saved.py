@@ -15,15 +15,22 @@ FORMAT = 1
 _KEYS = ("format", "run")
 
 
-def save(runs: Iterable[Run], folder: Path) -> list[Path]:
-    """Write one file per run and return the paths; ``folder`` is made where it is missing.
+def prepare(folder: Path) -> None:
+    """Make a folder for runs.
 
-    A folder that holds other runs is refused: judged together they would mean nothing.
+    One that holds other runs is refused: judged together they would mean nothing.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.glob("*.json")):
-            raise UsageError(f"{str(folder)!r} already holds saved runs; expected an empty folder")
+    except OSError as problem:
+        raise UsageError(f"cannot save to {str(folder)!r}: {problem.strerror}") from None
+    if any(folder.glob("*.json")):
+        raise UsageError(f"{str(folder)!r} already holds saved runs; expected an empty folder")
+
+
+def save(runs: Iterable[Run], folder: Path) -> list[Path]:
+    """Write one file per run into a folder that ``prepare`` made, and return the paths."""
+    try:
         return [_write(folder, number, run) for number, run in enumerate(runs, 1)]
     except OSError as problem:
         raise UsageError(f"cannot save to {str(folder)!r}: {problem.strerror}") from None
@@ -42,8 +49,10 @@ def label(run: Run) -> str:
         f"{s.name}-{s.release}" if s.default_mode else f"{s.name}-{s.release}-{s.mode}"
         for s in experiment.software
     )
-    return "".join(c if c.isalnum() or c in "+-._" else "_" for c in
-                   f"{names}-{experiment.family}-{experiment.variant}")
+    return "".join(
+        c if c.isalnum() or c in "+-._" else "_"
+        for c in f"{names}-{experiment.family}-{experiment.variant}"
+    )
 
 
 def to_text(run: Run) -> str:
@@ -58,7 +67,7 @@ def read(folder: Path) -> list[Run]:
         raise UsageError(f"no folder {str(folder)!r}; expected one that check --save wrote")
     paths = sorted(folder.glob("*.json"))
     if not paths:
-        raise UsageError(f"no *.json file in {str(folder)!r}; expected runs that check --save wrote")
+        raise UsageError(f"no run in {str(folder)!r}; expected *.json files of check --save")
     return [read_one(path) for path in paths]
 
 
@@ -80,8 +89,10 @@ def from_json(content: Any, where: str) -> Run:
     if not isinstance(content, dict) or "format" not in content:
         raise RecordError(f"{where}: key 'format': missing; expected a saved run")
     if content["format"] != FORMAT:
-        raise RecordError(f"{where}: key 'format': {content['format']!r} is unknown here; this "
-                          f"release reads {FORMAT}; record the run again")
+        raise RecordError(
+            f"{where}: key 'format': {content['format']!r} is unknown here; this "
+            f"release reads {FORMAT}; record the run again"
+        )
     for key in content:
         if key not in _KEYS:
             raise RecordError(f"{where}: key {key!r}: unknown key; known here: {', '.join(_KEYS)}")

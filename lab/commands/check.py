@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +19,66 @@ if TYPE_CHECKING:
     from lab.runner.pool import Pool
     from lab.scenario import Experiment, Orders, Scenario
 
-_JUNIT = click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-                      help="Write JUnit XML as well.")
+_CLEARED = "\r\x1b[K"
+_JUNIT = click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write JUnit XML as well.",
+)
 
 
 @click.command(epilog=options.ENTRY_HELP)
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
-@click.option("--order", type=click.Choice(["all", "given", "reverse"]), default="all",
-              show_default=True, help="Orders of installation to try.")
+@click.option(
+    "--order",
+    type=click.Choice(["all", "given", "reverse"]),
+    default="all",
+    show_default=True,
+    help="Orders of installation to try.",
+)
 @options.family_option("both", "ipv4", "ipv6", "both")
 @options.variant_option("both", "nft", "legacy", "both")
-@click.option("--flow", "flows", multiple=True, metavar="NAME",
-              help="Only this flow (name or software/name); may be repeated.")
+@click.option(
+    "--flow",
+    "flows",
+    multiple=True,
+    metavar="NAME",
+    help="Only this flow (name or software/name); may be repeated.",
+)
 @options.json_option
 @_JUNIT
-@click.option("--save", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Save every run there, for judge.")
-@click.option("--keep", is_flag=True,
-              help="Leave the namespaces of the last combination and say how to enter them.")
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="Experiments at a time (default: processors, at most 4).")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Save every run there, for judge.",
+)
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Leave the namespaces of the last combination and say how to enter them.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Experiments at a time (default: processors, at most 4).",
+)
 @options.verbose_option
-def check(names: tuple[str, ...], order: Orders, family: str, variant: str, flows: tuple[str, ...],
-          as_json: bool, junit: Path | None, save: Path | None, keep: bool, jobs: int | None,
-          verbose: bool) -> int:
+def check(
+    names: tuple[str, ...],
+    order: Orders,
+    family: str,
+    variant: str,
+    flows: tuple[str, ...],
+    as_json: bool,
+    junit: Path | None,
+    save: Path | None,
+    keep: bool,
+    jobs: int | None,
+    verbose: bool,
+) -> int:
     """Tell whether programs coexist: each alone, then together, in every order.
 
     One entry alone is checked against what it says it relies on.
@@ -52,21 +89,29 @@ def check(names: tuple[str, ...], order: Orders, family: str, variant: str, flow
     fwmark-lab check kubernetes portmap --junit result.xml --save runs/
 
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
-    """
+    """  # noqa: D301 - click reads the backspace
+    _check_targets(junit, save)
     from lab.runner.pool import Pool
 
-    with Pool(jobs or 0) as pool:  # the workers start while the entries are read
+    with Pool(jobs or 0) as pool:  # the workers start while the rest is imported and read
         from lab.scenario import Scenario
 
         software = options.entries(names)
         options.check_flows(flows, software)
-        scenario = Scenario(software, families=options.families(family),
-                            variants=options.variants(variant), orders=order, flows=flows)
+        scenario = Scenario(
+            software,
+            families=options.families(family),
+            variants=options.variants(variant),
+            orders=order,
+            flows=flows,
+        )
         runs = _run(pool, scenario)
         kept = _keep(pool, scenario) if keep else ""
-    code = _answer(runs, as_json, junit, save, verbose)
-    if kept:
-        click.echo(kept, err=as_json)
+        if save:
+            _save(runs, save)
+        code = _answer(runs, as_json, junit, verbose)
+        if kept:
+            click.echo(kept, err=as_json)
     return code
 
 
@@ -77,9 +122,20 @@ def check(names: tuple[str, ...], order: Orders, family: str, variant: str, flow
 @options.verbose_option
 def judge(folder: Path, as_json: bool, junit: Path | None, verbose: bool) -> int:
     """Judge runs that check --save wrote: the same verdicts, without running anything."""
+    _check_targets(junit, None)
     from lab import saved
 
-    return _answer(saved.read(folder), as_json, junit, None, verbose)
+    return _answer(saved.read(folder), as_json, junit, verbose)
+
+
+def _check_targets(junit: Path | None, save: Path | None) -> None:
+    """Refuse what could not be written before anything is run."""
+    if junit and not junit.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {str(junit)!r}: no such folder")
+    if save:
+        from lab import saved
+
+        saved.prepare(save)
 
 
 def _run(pool: Pool, scenario: Scenario) -> list[Run]:
@@ -87,38 +143,38 @@ def _run(pool: Pool, scenario: Scenario) -> list[Run]:
     return list(_with_progress(experiments, pool.run(experiments)))
 
 
-def _with_progress(experiments: Sequence[Experiment], runs: Iterable[Run]) -> Iterator[Run]:
+def _with_progress(experiments: Sequence[Experiment], runs: Iterator[Run]) -> Iterator[Run]:
     """Show on a terminal's standard error which experiment is awaited."""
-    shown = sys.stderr.isatty()
-    results = iter(runs)
+    if not sys.stderr.isatty():
+        yield from runs
+        return
+    room = shutil.get_terminal_size().columns - 1
     try:
         for number, experiment in enumerate(experiments, 1):
-            if shown:
-                sys.stderr.write(f"\r\x1b[K[{number}/{len(experiments)}] {experiment}"[:110])
-                sys.stderr.flush()
-            yield next(results)
+            line = f"[{number}/{len(experiments)}] {experiment}"[:room]
+            click.echo(f"{_CLEARED}{line}", err=True, nl=False)
+            yield next(runs)
     finally:
-        if shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        click.echo(_CLEARED, err=True, nl=False)
 
 
 def _keep(pool: Pool, scenario: Scenario) -> str:
     _, kept = pool.keep(list(scenario.experiments())[-1])
-    commands = [f"  {node:<8} {kept.enter_command(node)}" for node, _ in kept.nodes]
-    return "\n".join(["", "the namespaces are kept; enter them with", *commands,
-                      "end them with  fwmark-lab clean --kept"])
+    lines = [f"  {node:<8} {kept.enter_command(node)}" for node, _ in kept.nodes]
+    lines.insert(0, "\nthe namespaces are kept; enter them with")
+    return "\n".join([*lines, "and end them with  fwmark-lab clean --kept"])
 
 
-def _answer(runs: Sequence[Run], as_json: bool, junit: Path | None, save: Path | None,
-            verbose: bool) -> int:
+def _save(runs: Sequence[Run], folder: Path) -> None:
+    from lab import saved
+
+    saved.save(runs, folder)
+
+
+def _answer(runs: Sequence[Run], as_json: bool, junit: Path | None, verbose: bool) -> int:
     from lab.report.conflicts import report
     from lab.verdict.outcome import exit_code
 
-    if save:
-        from lab import saved
-
-        saved.save(runs, save)
     answer = report(runs)
     if junit:
         _write_junit(answer, junit)

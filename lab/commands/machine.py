@@ -1,4 +1,4 @@
-"""``doctor``, ``clean`` and ``test``: this machine, what was left on it, and the project's tests."""
+"""``doctor``, ``clean`` and ``test``: this machine, its leftovers, the project's tests."""
 
 from __future__ import annotations
 

@@ -17,19 +17,31 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 ENTRY_HELP = """An ENTRY is name[@release][:mode]: tailscale, tailscale@1.1.0, calico@3.20,
-tailscale:nft, or the path of a .toml file. A bare name is the newest release in its default mode."""
+tailscale:nft, or the path of a .toml file. A bare name is the newest release in its default
+mode."""
 
 
 def family_option(default: str, *values: str) -> Callable[[F], F]:
     """Return the option --family."""
-    return click.option("--family", type=click.Choice(values), default=default, show_default=True,
-                        help="Address family.")
+    return click.option(
+        "--family",
+        type=click.Choice(values),
+        default=default,
+        show_default=True,
+        help="Address family.",
+    )
 
 
 def variant_option(default: str, *values: str) -> Callable[[F], F]:
     """Return the option --iptables."""
-    return click.option("--iptables", "variant", type=click.Choice(values), default=default,
-                        show_default=True, help="iptables variant.")
+    return click.option(
+        "--iptables",
+        "variant",
+        type=click.Choice(values),
+        default=default,
+        show_default=True,
+        help="iptables variant.",
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -37,8 +37,11 @@ def _row(entry: object) -> dict[str, object]:
     from lab.codec import encode
 
     whole = encode(entry)
-    return {key: value for key, value in whole.items()
-            if key not in ("rulesets", "flows", "facts", "deviations")}
+    return {
+        key: value
+        for key, value in whole.items()
+        if key not in ("rulesets", "flows", "facts", "deviations")
+    }
 
 
 @click.command(epilog=options.ENTRY_HELP)
@@ -47,7 +50,7 @@ def _row(entry: object) -> dict[str, object]:
 @options.json_option
 def show(name: str, rules: bool, as_json: bool) -> int:
     """Show all that an entry says: bits, rules, flows and where it deviates."""
-    entry, = options.entries([name])
+    (entry,) = options.entries([name])
     if as_json:
         from lab.codec import encode
         from lab.report import json_file

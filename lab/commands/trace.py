@@ -18,16 +18,33 @@ if TYPE_CHECKING:
 @click.command(epilog=options.ENTRY_HELP)
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option("--flow", metavar="NAME", help="The flow, by name or software/name.")
-@click.option("--order", type=click.Choice(["given", "reverse"]), default="given",
-              show_default=True, help="Order of installation.")
+@click.option(
+    "--order",
+    type=click.Choice(["given", "reverse"]),
+    default="given",
+    show_default=True,
+    help="Order of installation.",
+)
 @options.family_option("ipv4", "ipv4", "ipv6")
 @options.variant_option("nft", "nft", "legacy")
-@click.option("--packet", default="1", metavar="N|all",
-              help="Which packet of each direction, counted from 1 (default: 1).")
+@click.option(
+    "--packet",
+    default="1",
+    metavar="N|all",
+    help="Which packet of each direction, counted from 1 (default: 1).",
+)
 @options.json_option
 @options.verbose_option
-def trace(names: tuple[str, ...], flow: str | None, order: Orders, family: str, variant: str,
-          packet: str, as_json: bool, verbose: bool) -> int:
+def trace(
+    names: tuple[str, ...],
+    flow: str | None,
+    order: Orders,
+    family: str,
+    variant: str,
+    packet: str,
+    as_json: bool,
+    verbose: bool,
+) -> int:
     """Show a packet's whole way: marks, rules, routes, and where it ended.
 
     All entries are installed together, in the order given. Rules that neither touch nor test a mark
@@ -36,7 +53,7 @@ def trace(names: tuple[str, ...], flow: str | None, order: Orders, family: str, 
     \b
     fwmark-lab trace tailscale calico@3.20 --flow tailnet-to-lan
     fwmark-lab trace calico@3.20 --flow pod-to-lan --packet all --family ipv6
-    """
+    """  # noqa: D301 - click reads the backspace
     from lab.runner.pool import Pool
 
     with Pool(1) as pool:
@@ -45,19 +62,23 @@ def trace(names: tuple[str, ...], flow: str | None, order: Orders, family: str, 
         run = next(iter(pool.run([list(scenario.experiments())[-1]])))
     if run.refused:
         raise UsageError(f"cannot be installed together: {run.refused}")
-    flows = [f for f in run.flows if f.timelines or f.fate.sent]
-    for number, found in enumerate(flows):
-        lines = [t for t in found.timelines if ordinal in (None, t.ordinal)]
-        if not lines:
-            raise UsageError(f"no packet {packet!r} of {found.name}; it has {_counts(found)}")
-        _print(run, found, lines, as_json, verbose, first=not number)
-    if not flows:
-        raise UsageError(f"flow {flow!r} is not one of {family}; try the other --family")
+    if not run.flows:
+        raise UsageError(f"flow {flow!r} does not exist over {family}; try the other --family")
+    found = [_narrowed(one, ordinal, packet) for one in run.flows]
+    _print(run, found, as_json, verbose)
     return 0
 
 
-def _scenario(names: tuple[str, ...], flow: str | None, order: Orders, family: str,
-              variant: str) -> Scenario:
+def _narrowed(flow: FlowRun, ordinal: int | None, packet: str) -> tuple[FlowRun, list[Timeline]]:
+    lines = [line for line in flow.timelines if ordinal in (None, line.ordinal)]
+    if not lines:
+        raise UsageError(f"no packet {packet!r} of {flow.name}; it has {_counts(flow)}")
+    return flow, lines
+
+
+def _scenario(
+    names: tuple[str, ...], flow: str | None, order: Orders, family: str, variant: str
+) -> Scenario:
     from lab.scenario import Scenario
 
     software = options.entries(names)
@@ -65,8 +86,13 @@ def _scenario(names: tuple[str, ...], flow: str | None, order: Orders, family: s
         known = ", ".join(sorted(options.flow_names(software)))
         raise UsageError(f"which flow? add --flow NAME; known: {known}")
     options.check_flows([flow], software)
-    return Scenario(software, families=options.families(family), variants=options.variants(variant),
-                    orders=order, flows=(flow,))
+    return Scenario(
+        software,
+        families=options.families(family),
+        variants=options.variants(variant),
+        orders=order,
+        flows=(flow,),
+    )
 
 
 def _ordinal(packet: str) -> int | None:
@@ -82,26 +108,33 @@ def _counts(flow: FlowRun) -> str:
     return f"{requests} requests and {len(flow.timelines) - requests} replies"
 
 
-def _print(run: Run, flow: FlowRun, lines: list[Timeline], as_json: bool, verbose: bool,
-           first: bool) -> None:
+def _print(
+    run: Run, flows: list[tuple[FlowRun, list[Timeline]]], as_json: bool, verbose: bool
+) -> None:
     if as_json:
-        from dataclasses import replace
-
-        from lab.codec import encode
-        from lab.report import json_file
-
-        content = {"experiment": str(run.experiment), "flow": replace(flow, timelines=tuple(lines)),
-                   "rules": run.rules, "policy": run.policy}
-        click.echo(json_file.text({
-            "experiment": str(run.experiment),
-            "flow": encode(content["flow"]),
-            "rules": [encode(rule) for rule in run.rules],
-            "policy": [encode(rule) for rule in run.policy],
-        }))
+        click.echo(_json(run, flows))
         return
     from lab.report import page, timeline
 
-    if not first:
-        click.echo()
     view = timeline.View(run, page.width(sys.stdout), verbose)
-    page.show(timeline.render(view, flow, lines), sys.stdout)
+    for number, (flow, lines) in enumerate(flows):
+        if number:
+            click.echo()
+        page.show(timeline.render(view, flow, lines), sys.stdout)
+
+
+def _json(run: Run, flows: list[tuple[FlowRun, list[Timeline]]]) -> str:
+    from dataclasses import replace
+
+    from lab.codec import encode
+    from lab.report import json_file
+
+    shown = [encode(replace(flow, timelines=tuple(lines))) for flow, lines in flows]
+    return json_file.text(
+        {
+            "experiment": str(run.experiment),
+            "flows": shown,
+            "rules": [encode(rule) for rule in run.rules],
+            "policy": [encode(rule) for rule in run.policy],
+        }
+    )

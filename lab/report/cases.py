@@ -41,6 +41,22 @@ class Tried:
         """Say which cases ``some`` are: ``both orders, ipv4+ipv6, nft+legacy``."""
         return "; ".join(self._product(part) for part in _products(set(some)))
 
+    def difference(self, some: Collection[Case]) -> str:
+        """Say which cases ``some`` are, leaving out what is the same in all that were tried."""
+        parts = []
+        for part in _products(set(some)):
+            words = (
+                []
+                if len({c.order for c in part}) == len(self.orders)
+                else [self.order_phrase(part)]
+            )
+            for key in ("family", "variant"):
+                everything = [getattr(c, key) for c in self.cases]
+                mine = {getattr(c, key) for c in part}
+                words += [] if mine == set(everything) else [_joined(everything, mine)]
+            parts.append(", ".join(words))
+        return "; ".join(parts)
+
     def _product(self, some: set[Case]) -> str:
         families = _joined([c.family for c in self.cases], {c.family for c in some})
         variants = _joined([c.variant for c in self.cases], {c.variant for c in some})
@@ -68,10 +84,10 @@ def _products(some: set[Case]) -> list[set[Case]]:
         {c.variant for c in some}
     ):
         return [some] if some else []
-    for key in (lambda c: c.order, lambda c: c.family, lambda c: c.variant):
+    for key in ("order", "family", "variant"):
         groups: dict[object, set[Case]] = {}
         for case in some:
-            groups.setdefault(key(case), set()).add(case)
+            groups.setdefault(getattr(case, key), set()).add(case)
         if len(groups) > 1:
             return [part for group in _merged(list(groups.values())) for part in _products(group)]
     return [some]

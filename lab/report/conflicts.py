@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from lab.record import Fate, Run
@@ -20,32 +20,35 @@ class Effect:
     """What an owner notices of a conflict; a greater ``severity`` is worse, 0 is nothing."""
 
     severity: int
+    short: str
     text: str
 
 
-UNHARMED = Effect(0, "arrives as it does alone")
+UNHARMED = Effect(0, "marks only", "arrives as it does alone")
 
 
 def effect(alone: Fate, together: Fate) -> Effect:
     """Compare two fates the way the sender would tell it."""
     if together.arrived < alone.arrived:
-        lost = f"{alone.arrived - together.arrived} of {alone.arrived} lost"
-        return Effect(4, "lost" if not together.arrived else lost)
+        some = f"{alone.arrived - together.arrived} of {alone.arrived} packets lost"
+        return Effect(4, "lost", some if together.arrived else "lost")
     if together.answered < alone.answered:
-        lost = f"{alone.answered - together.answered} of {alone.answered} unanswered"
-        return Effect(3, "never answered" if not together.answered else lost)
+        some = f"{alone.answered - together.answered} of {alone.answered} packets not answered"
+        return Effect(3, "not answered", some if together.answered else "arrives, never answered")
     if together.arrived > alone.arrived:
-        return Effect(3, f"let through to {together.seen_at}, dropped when alone")
+        return Effect(3, "let through", f"let through to {together.seen_at}, dropped when alone")
     if together.seen_at != alone.seen_at:
-        return Effect(3, f"delivered to {together.seen_at} instead of {alone.seen_at}")
+        turned = f"delivered to {together.seen_at} instead of {alone.seen_at}"
+        return Effect(3, "misrouted", turned)
     if together.seen_from != alone.seen_from:
-        return Effect(2, f"seen from {together.seen_from} instead of {alone.seen_from}")
+        rewritten = f"seen from {together.seen_from} instead of {alone.seen_from}"
+        return Effect(2, "other source", rewritten)
     return UNHARMED
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One root cause: a rule (or a reason) and every verdict that it explains; the lead is worst."""
+    """One root cause and every verdict that it explains; ``lead`` is the worst of them."""
 
     number: int
     outcome: Outcome
@@ -69,6 +72,11 @@ class Difference:
     cases: frozenset[Case]
     conflicts: tuple[Conflict, ...]
     effect: Effect
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the outcome of the worst conflict."""
+        return self.conflicts[0].outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +104,18 @@ class Report:
         """Return what a flow's owner notices in one case."""
         return self.effects.get((flow, case), UNHARMED)
 
-    def worst_effect(self, flow: FlowKey, cases: Iterable[Case]) -> Effect:
-        """Return the worst effect over some cases."""
-        return max((self.effect(flow, case) for case in cases), key=lambda e: e.severity,
-                   default=UNHARMED)
+    def worst_effect(self, flow: FlowKey, cases: Collection[Case]) -> Effect:
+        """Return the worst effect over some cases, the first in the order of trying."""
+        found = [self.effect(flow, case) for case in self.tried.cases if case in cases]
+        return max(found, key=lambda e: e.severity, default=UNHARMED)
 
     def flows(self, *outcomes: Outcome) -> list[FlowKey]:
         """List the flows that were judged, with any of ``outcomes`` or at all."""
-        return list(dict.fromkeys(
-            (v.owner, v.flow) for v in self.verdicts if not outcomes or v.outcome in outcomes))
+        return list(
+            dict.fromkeys(
+                (v.owner, v.flow) for v in self.verdicts if not outcomes or v.outcome in outcomes
+            )
+        )
 
     def differing(self) -> list[FlowKey]:
         """List the flows with a conflict."""
@@ -125,15 +136,22 @@ class Report:
         return sorted(found, key=lambda d: (-d.effect.severity, d.conflicts[0].number))
 
     def _split(self, flow: FlowKey) -> list[Difference]:
+        """Fold the cases of a flow that look the same to its owner into one difference."""
         by_case: dict[Case, list[Conflict]] = {}
         for conflict in self.conflicts:
             for case in conflict.cases(flow):
                 by_case.setdefault(case, []).append(conflict)
-        alike: dict[tuple[int, ...], set[Case]] = {}
-        for case, conflicts in by_case.items():
-            alike.setdefault(tuple(c.number for c in conflicts), set()).add(case)
-        return [Difference(flow, frozenset(cases), tuple(by_case[min(cases, key=str)]),
-                           self.worst_effect(flow, cases)) for cases in alike.values()]
+        alike: dict[tuple[Outcome, str], list[Case]] = {}
+        for case in (case for case in self.tried.cases if case in by_case):
+            key = by_case[case][0].outcome, self.effect(flow, case).short
+            alike.setdefault(key, []).append(case)
+        return [self._difference(flow, cases, by_case) for cases in alike.values()]
+
+    def _difference(
+        self, flow: FlowKey, cases: list[Case], by_case: dict[Case, list[Conflict]]
+    ) -> Difference:
+        met = [c for c in self.conflicts if any(c in by_case[case] for case in cases)]
+        return Difference(flow, frozenset(cases), tuple(met), self.worst_effect(flow, cases))
 
 
 def report(runs: Sequence[Run], verdicts: Sequence[Verdict] | None = None) -> Report:
@@ -147,8 +165,12 @@ def report(runs: Sequence[Run], verdicts: Sequence[Verdict] | None = None) -> Re
 
 
 def _effects(runs: Sequence[Run]) -> dict[tuple[FlowKey, Case], Effect]:
-    alone = {(run.experiment.family, run.experiment.variant, flow.owner, flow.name): flow.fate
-             for run in runs if run.experiment.alone for flow in run.flows}
+    alone = {
+        (run.experiment.family, run.experiment.variant, flow.owner, flow.name): flow.fate
+        for run in runs
+        if run.experiment.alone
+        for flow in run.flows
+    }
     found = {}
     for run in runs:
         for flow in run.flows:
@@ -168,18 +190,30 @@ def _conflicts(
     for verdict in _notable(verdicts):
         groups.setdefault(_cause(verdict), []).append(verdict)
     ranking = list(Outcome)
-    ordered = sorted(groups.values(), key=lambda group: (
-        not group[0].outcome.is_conflict, -max(map(severity, group)),
-        ranking.index(group[0].outcome), -len({(v.owner, v.flow) for v in group})))
-    return [Conflict(n, group[0].outcome, max(group, key=severity), tuple(group))
-            for n, group in enumerate(ordered, 1)]
+    ordered = sorted(
+        groups.values(),
+        key=lambda group: (
+            not group[0].outcome.is_conflict,
+            -max(map(severity, group)),
+            ranking.index(group[0].outcome),
+            -len({(v.owner, v.flow) for v in group}),
+        ),
+    )
+    return [
+        Conflict(n, group[0].outcome, max(group, key=severity), tuple(group))
+        for n, group in enumerate(ordered, 1)
+    ]
 
 
 def _notable(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Leave out survivors, and what could not be judged of a flow whose conflict is known."""
     broken = {(v.owner, v.flow, Case.of(v)) for v in verdicts if v.outcome.is_conflict}
-    return [v for v in verdicts if v.outcome.is_conflict or (
-        v.outcome is Outcome.INCONCLUSIVE and (v.owner, v.flow, Case.of(v)) not in broken)]
+    return [
+        v
+        for v in verdicts
+        if v.outcome.is_conflict
+        or (v.outcome is Outcome.INCONCLUSIVE and (v.owner, v.flow, Case.of(v)) not in broken)
+    ]
 
 
 def _cause(verdict: Verdict) -> object:

@@ -12,11 +12,13 @@ from lab.registry.find import newest
 from lab.registry.software import Allocation, Ruleset, Software
 from lab.report import names as naming
 from lab.report.page import row, wrapped
-from lab.traffic.flow import Flow
+from lab.traffic.flow import Field, Flow
+
+FIELDS: tuple[Field, ...] = ("mark", "ctmark")
 
 
 def listing(entries: Sequence[Software], columns: int = 0) -> Iterator[Text]:
-    """Yield one block per software: its releases, modes, bits and what is listed of it elsewhere."""
+    """Yield one block per software: its releases, modes, bits, and what is listed elsewhere."""
     for number, name in enumerate(dict.fromkeys(s.name for s in entries)):
         if number:
             yield Text("")
@@ -42,8 +44,9 @@ def argument(entry: Software) -> str:
 
 def bits(entry: Software) -> str:
     """Say which bits an entry says are its own: ``mark 16-23, ctmark 16-23``."""
-    found = [f"{field} bits {bit_ranges(entry.owned(field))}" for field in ("mark", "ctmark")
-             if entry.owned(field)]  # type: ignore[arg-type]
+    found = [
+        f"{field} bits {bit_ranges(entry.owned(field))}" for field in FIELDS if entry.owned(field)
+    ]
     return ", ".join(found) or "no bits"
 
 
@@ -77,8 +80,9 @@ def entry(software: Software, columns: int = 0, with_rules: bool = False) -> Ite
     yield from _section("allocations", [_allocation(a, columns) for a in software.allocations])
     yield from _section("rulesets", [_ruleset(r, columns, with_rules) for r in software.rulesets])
     yield from _section("flows", [_flow(f, columns) for f in software.flows])
-    yield from _section("deviations", [wrapped(f"- {d}", columns, indent=2)
-                                       for d in software.deviations])
+    yield from _section(
+        "deviations", [wrapped(f"- {d}", columns, indent=2) for d in software.deviations]
+    )
 
 
 def _style(software: Software) -> str:
@@ -97,18 +101,30 @@ def _section(title: str, blocks: Sequence[Sequence[Text] | Iterator[Text]]) -> I
 
 def _allocation(allocation: Allocation, columns: int) -> Iterator[Text]:
     named = ", ".join(f"{value.name} {value.mark}" for value in allocation.values)
-    yield from row(allocation.field, f"bits {bit_ranges(allocation.mask)} ({allocation.mask:#x})"
-                   f"{': ' + named if named else ''}", columns)
+    yield from row(
+        allocation.field,
+        f"bits {bit_ranges(allocation.mask)} ({allocation.mask:#x}){': ' + named if named else ''}",
+        columns,
+    )
     yield from row("", allocation.source, columns, "dim")
     if allocation.unseen:
         yield from row("", f"in no flow: {allocation.unseen}", columns, "dim")
 
 
 def _ruleset(ruleset: Ruleset, columns: int, with_rules: bool) -> Iterator[Text]:
-    count = len([line for line in rule_lines(ruleset.text) if line.text[:1] not in "*:"
-                 and line.text != "COMMIT"])
-    yield from row(ruleset.tool, f"{count} lines on {ruleset.node}, {'+'.join(ruleset.families)}; "
-                   f"{naming.place(ruleset.file, ruleset.line)}", columns)
+    count = len(
+        [
+            line
+            for line in rule_lines(ruleset.text)
+            if line.text[:1] not in "*:" and line.text != "COMMIT"
+        ]
+    )
+    yield from row(
+        ruleset.tool,
+        f"{count} lines on {ruleset.node}, {'+'.join(ruleset.families)}; "
+        f"{naming.place(ruleset.file, ruleset.line)}",
+        columns,
+    )
     if with_rules:
         for text in ruleset.text.strip("\n").split("\n"):
             yield Text(f"    {text}", "dim" if text.startswith("#") else "cyan")

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 from lab.report.cases import Case
 from lab.report.conflicts import Conflict, FlowKey, Report
+from lab.report.explain import explain
 from lab.report.page import plain
-from lab.report.text import explain, summary
+from lab.report.text import summary
 from lab.verdict.outcome import Outcome, Verdict
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -38,17 +39,26 @@ def _case(
 ) -> str:
     order = " then ".join(report.names.short(title) for title in case.order)
     element = ElementTree.SubElement(
-        suite, "testcase", classname=_clean(flow[0]), time="0",
+        suite,
+        "testcase",
+        classname=_clean(flow[0]),
+        time="0",
         name=_clean(f"{flow[1]} [{order}, {case.family}, iptables-{case.variant}]"),
     )
     kind = _kind(verdicts)
     if kind:
-        worst = next(v for v in verdicts if v.outcome.is_conflict == (kind == "failure")
-                     and v.outcome is not Outcome.SURVIVES)
+        worst = next(
+            v
+            for v in verdicts
+            if v.outcome.is_conflict == (kind == "failure") and v.outcome is not Outcome.SURVIVES
+        )
         found = [c for c in report.conflicts if case in c.cases(flow)]
         problem = ElementTree.SubElement(
-            element, kind, type=worst.outcome.name,
-            message=_clean(report.names.everywhere(worst.reason)))
+            element,
+            kind,
+            type=worst.outcome.name,
+            message=_clean(report.names.everywhere(worst.reason)),
+        )
         problem.text = _clean(_explained(report, found))
     return kind
 

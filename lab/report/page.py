@@ -35,8 +35,13 @@ def show(lines: Iterable[Text], stream: IO[str]) -> None:
     """Write lines as they are, in colour where it is wanted."""
     coloured = wants_colour(stream)
     console = Console(
-        file=stream, force_terminal=coloured, color_system="standard" if coloured else None,
-        highlight=False, markup=False, emoji=False, width=1 << 14,
+        file=stream,
+        force_terminal=coloured,
+        color_system="standard" if coloured else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=1 << 14,
     )
     for line in lines:
         line.rstrip()
@@ -57,8 +62,13 @@ def wrapped(text: str, columns: int, style: str = "", indent: int = 0) -> list[T
     """Break a text at spaces; later lines are indented."""
     if columns == PIPED or len(text) <= columns:
         return [Text(text, style)]
-    parts = textwrap.wrap(text, columns, subsequent_indent=" " * indent,
-                          break_long_words=False, break_on_hyphens=False)
+    parts = textwrap.wrap(
+        text,
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     return [Text(part, style) for part in parts]
 
 
@@ -67,5 +77,7 @@ def row(label: str, text: str, columns: int, style: str = "") -> list[Text]:
     room = max(columns - LABEL, 20) if columns else PIPED
     lines = wrapped(text, room, style, indent=2)
     heads = [f"  {label:<{LABEL - 2}}"] + [" " * LABEL] * (len(lines) - 1)
-    return [Text(head, "bold" if head.strip() else "").append_text(line)
-            for head, line in zip(heads, lines, strict=True)]
+    return [
+        Text(head, "bold" if head.strip() else "").append_text(line)
+        for head, line in zip(heads, lines, strict=True)
+    ]

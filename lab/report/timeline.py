@@ -13,11 +13,11 @@ from lab.native.marktest import tests
 from lab.points import priority_text
 from lab.record import Dropped, Event, FlowRun, Hit, Reading, Routed, Run, Timeline, Write
 from lab.report import names as naming
+from lab.report.explain import chain
 from lab.report.names import Names
 from lab.report.page import bar, row, wrapped
-from lab.report.text import chain
 
-_NODE, _POINT, _WORD = 8, 26, 11
+_NODE, _POINT, _WORD = 7, 37, 11
 _RULE = " " * (_NODE + 2)
 
 
@@ -42,18 +42,30 @@ def render(view: View, flow: FlowRun, lines: Sequence[Timeline]) -> Iterator[Tex
         yield Text("")
         count = sum(other.direction == line.direction for other in flow.timelines)
         yield bar(f"{line.direction} {line.ordinal + 1} of {count}", view.columns, "bold")
-        yield Text(f"{'node':<{_NODE}}  {'point':<{_POINT}}  {'mark':<{_WORD}} {'ctmark':<{_WORD}}",
-                   "dim")
+        yield Text(
+            f"{'node':<{_NODE}}  {'point':<{_POINT}}  {'mark':<{_WORD}} {'ctmark':<{_WORD}}", "dim"
+        )
         yield from packet(view, line)
 
 
 def _head(view: View, flow: FlowRun) -> Iterator[Text]:
     experiment = view.run.experiment
     order = " then ".join(view.names.full(title) for title in experiment.order)
-    yield from wrapped(f"{order}; {experiment.family}, iptables-{experiment.variant}", view.columns,
-                       "bold", indent=2)
-    summary = next((f.summary for s in experiment.software for f in s.flows
-                    if (s.title, f.name) == (flow.owner, flow.name)), "")
+    yield from wrapped(
+        f"{order}; {experiment.family}, iptables-{experiment.variant}",
+        view.columns,
+        "bold",
+        indent=2,
+    )
+    summary = next(
+        (
+            f.summary
+            for s in experiment.software
+            for f in s.flows
+            if (s.title, f.name) == (flow.owner, flow.name)
+        ),
+        "",
+    )
     yield from row("flow", view.names.flow(flow.owner, flow.name), view.columns)
     if summary:
         yield from row("", summary, view.columns)
@@ -84,7 +96,7 @@ def _sameness(event: Event) -> object:
 
 
 def _visible(view: View, events: Sequence[Event]) -> Iterator[Event]:
-    """Leave out rules that neither touch nor test a mark nor end the packet's way, if not verbose."""
+    """Leave out, if not verbose, rules that neither touch nor test a mark nor end the way."""
     written = {(w.rule, w.hook, w.node) for w in events if isinstance(w, Write)}
     for event in events:
         if isinstance(event, Hit):
@@ -98,18 +110,17 @@ def _visible(view: View, events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _readings(view: View, group: list[Reading], last: Reading | None) -> Iterator[Text]:
+    if last is None or _addresses(last) != _addresses(group[0]):
+        yield from _note(view, " > ".join(_addresses(group[0])), "")
     if view.verbose:
-        for reading in group:
-            yield _reading(reading, str_point(reading), last)
-            last = reading
+        yield from (_reading(reading, str_point(reading)) for reading in group)
         return
     for _, part in groupby(group, key=lambda r: r.point.hook):
         points = list(part)
         span = str_point(points[0])
         if len(points) > 1:
             span += f" .. {priority_text(points[-1].point.priority)}"
-        yield _reading(points[0], span, last)
-        last = points[0]
+        yield _reading(points[0], span)
 
 
 def str_point(reading: Reading) -> str:
@@ -117,12 +128,10 @@ def str_point(reading: Reading) -> str:
     return str(reading.point).partition(" ")[2]
 
 
-def _reading(reading: Reading, span: str, last: Reading | None) -> Text:
+def _reading(reading: Reading, span: str) -> Text:
     line = Text(f"{reading.point.node:<{_NODE}}  {span:<{_POINT}}  ")
     line.append(f"{word(reading.mark):<{_WORD}}", "bold yellow" if reading.mark else "dim")
     line.append(f" {word(reading.ctmark):<{_WORD}}", "bold yellow" if reading.ctmark else "dim")
-    if last is None or _addresses(last) != _addresses(reading):
-        line.append(" " + " > ".join(_addresses(reading)))
     return line
 
 
@@ -145,14 +154,19 @@ def _event(view: View, event: Event) -> Iterator[Text]:
 
 def _verdict(hit: Hit) -> str:
     verdict = {"": "matched", "continue": "matched"}.get(hit.verdict, hit.verdict)
-    return verdict if hit.before == hit.after else f"{verdict}, {word(hit.before)} -> {word(hit.after)}"
+    changed = "" if hit.before == hit.after else f", {word(hit.before)} -> {word(hit.after)}"
+    return f"{verdict}{changed}"
 
 
 def _write(view: View, write: Write) -> Iterator[Text]:
     what = f"{write.field} {word(write.before)} -> {word(write.after)}"
     if write.rule is None:
-        yield from _note(view, f"{what}, by no rule that can be named ({write.node} {write.hook} "
-                               f"{priority_text(write.priority)})", "bold")
+        yield from _note(
+            view,
+            f"{what}, by no rule that can be named ({write.node} {write.hook} "
+            f"{priority_text(write.priority)})",
+            "bold",
+        )
     else:
         yield from _rule(view, write.rule, write.priority, what, "bold", write.hook)
 
@@ -174,8 +188,9 @@ def _rule(
 
 def _routed(view: View, routed: Routed) -> Iterator[Text]:
     result = f"refused: {routed.refusal}" if routed.refusal else routed.route
-    yield from _note(view, f"routed with mark {word(routed.mark)}: {result}",
-                     "red" if routed.refusal else "")
+    yield from _note(
+        view, f"routed with mark {word(routed.mark)}: {result}", "red" if routed.refusal else ""
+    )
     if routed.policy is None:
         return
     policy = view.run.policy[routed.policy]
@@ -188,8 +203,8 @@ def _note(view: View, text: str, style: str) -> Iterator[Text]:
     stripped = text.lstrip()
     margin = _RULE + " " * (len(text) - len(stripped))
     room = max(view.columns - len(margin), 30) if view.columns else 0
-    for number, line in enumerate(wrapped(stripped, room, style, indent=2)):
-        yield Text(margin + ("" if number else "")).append_text(line)
+    for line in wrapped(stripped, room, style, indent=2):
+        yield Text(margin).append_text(line)
 
 
 def _ending(line: Timeline) -> Iterator[Text]:
