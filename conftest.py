@@ -12,15 +12,25 @@ import pytest
 pytest_plugins = ("lab.plugin", "pytester")
 
 _SYSCTLS = (
-    "ipv4/ip_forward", "ipv4/fwmark_reflect", "ipv4/tcp_fwmark_accept", "ipv6/fwmark_reflect",
-    "ipv4/conf/*/rp_filter", "ipv4/conf/*/src_valid_mark", "ipv4/conf/*/accept_local",
-    "ipv4/conf/*/forwarding", "ipv4/conf/*/route_localnet", "ipv6/conf/*/forwarding",
-    "netfilter/nf_conntrack_acct", "netfilter/nf_log/*",
+    "ipv4/ip_forward",
+    "ipv4/fwmark_reflect",
+    "ipv4/tcp_fwmark_accept",
+    "ipv6/fwmark_reflect",
+    "ipv4/conf/*/rp_filter",
+    "ipv4/conf/*/src_valid_mark",
+    "ipv4/conf/*/accept_local",
+    "ipv4/conf/*/forwarding",
+    "ipv4/conf/*/route_localnet",
+    "ipv6/conf/*/forwarding",
+    "netfilter/nf_conntrack_acct",
+    "netfilter/nf_log/*",
 )
 _COMMANDS = (
     ("nft", "--stateless", "list", "ruleset"),
-    ("ip", "-4", "rule"), ("ip", "-6", "rule"),
-    ("ip", "-4", "route", "show", "table", "all"), ("ip", "-6", "route", "show", "table", "all"),
+    ("ip", "-4", "rule"),
+    ("ip", "-6", "rule"),
+    ("ip", "-4", "route", "show", "table", "all"),
+    ("ip", "-6", "route", "show", "table", "all"),
     ("ip", "-o", "link"),
     ("ip", "netns", "list"),
 )
@@ -56,8 +66,9 @@ def _rules(saved: str) -> str:
     Before Linux 5.15 a table appears in the first namespace as soon as its module is loaded.
     """
     lines = (re.sub(r" *\[\d+:\d+\]", "", line) for line in saved.splitlines())
-    return "\n".join(line for line in lines
-                     if line.startswith(("-", ":")) and not line.endswith(" ACCEPT"))
+    return "\n".join(
+        line for line in lines if line.startswith(("-", ":")) and not line.endswith(" ACCEPT")
+    )
 
 
 def _read(path: Path) -> str:
@@ -77,8 +88,7 @@ def differences(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
     for name in sorted({*before, *after}):
         appeared = name.startswith("/proc/sys") and name not in before
         if before.get(name, "") != after.get(name, "") and not appeared:
-            yield (f"{name}\n  before: {before.get(name, '')!r}"
-                   f"\n  after:  {after.get(name, '')!r}")
+            yield (f"{name}\n  before: {before.get(name, '')!r}\n  after:  {after.get(name, '')!r}")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -103,7 +113,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what changed."""
     changed = terminalreporter.config.stash.get(_CHANGED, [])
     if changed:
-        terminalreporter.section("ERROR: the namespace the tests were started in was changed",
-                                 red=True)
+        terminalreporter.section(
+            "ERROR: the namespace the tests were started in was changed", red=True
+        )
         for line in changed:
             terminalreporter.line(line)

@@ -20,7 +20,6 @@ import pytest
 from _pytest._code.code import ExceptionRepr
 
 from lab.errors import SandboxError, UnsupportedError
-from lab.marks import word
 from lab.record import Run
 from lab.registry.find import find
 from lab.registry.loader import load, read
@@ -58,8 +57,7 @@ class Result:
 
     def of(self, owner: str = "", flow: str = "") -> tuple[Verdict, ...]:
         """List the verdicts on an owner's flow; an owner is a name, or the start of a title."""
-        return tuple(v for v in self.verdicts
-                     if _is(v.owner, owner) and flow in ("", v.flow))
+        return tuple(v for v in self.verdicts if _is(v.owner, owner) and flow in ("", v.flow))
 
     def outcomes(self, owner: str = "", flow: str = "") -> set[Outcome]:
         """Collect the outcomes of an owner's flow."""
@@ -199,12 +197,20 @@ def scenarios(
 
     Their ids come from what they are: ``tailscale-1.102.3+calico-3.20-ipv4-nft-ba``.
     """
-    whole = Scenario(tuple(map(entry, software)), families=tuple(families),
-                     variants=tuple(variants), orders=orders, flows=tuple(flows))
-    return [replace(whole, software=given, families=(family,), variants=(variant,), orders=order)
-            for given, order in _orders(whole)
-            for family in whole.families if _has_flows(whole, family)
-            for variant in whole.effective_variants()]
+    whole = Scenario(
+        tuple(map(entry, software)),
+        families=tuple(families),
+        variants=tuple(variants),
+        orders=orders,
+        flows=tuple(flows),
+    )
+    return [
+        replace(whole, software=given, families=(family,), variants=(variant,), orders=order)
+        for given, order in _orders(whole)
+        for family in whole.families
+        if _has_flows(whole, family)
+        for variant in whole.effective_variants()
+    ]
 
 
 def _has_flows(scenario: Scenario, family: Family) -> bool:
@@ -237,12 +243,24 @@ def _name(software: Software) -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the lab."""
     group = parser.getgroup("lab", "packet marks on real network namespaces")
-    group.addoption("--lab-keep", choices=("no", "failed", "all"), default="no",
-                    help="leave the namespaces of failed or of all tests, and say how to enter")
-    group.addoption("--lab-family", choices=(*FAMILIES, "both"), default="both",
-                    help="run this address family alone")
-    group.addoption("--lab-iptables", choices=(*VARIANTS, "both"), default="both",
-                    help="run this iptables variant alone")
+    group.addoption(
+        "--lab-keep",
+        choices=("no", "failed", "all"),
+        default="no",
+        help="leave the namespaces of failed or of all tests, and say how to enter",
+    )
+    group.addoption(
+        "--lab-family",
+        choices=(*FAMILIES, "both"),
+        default="both",
+        help="run this address family alone",
+    )
+    group.addoption(
+        "--lab-iptables",
+        choices=(*VARIANTS, "both"),
+        default="both",
+        help="run this iptables variant alone",
+    )
 
 
 _LAB = pytest.StashKey[Lab]()
@@ -331,7 +349,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]  # noqa: ARG001
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what was judged to the report of a failed test, and keep namespaces on request."""
     report = yield
@@ -366,24 +385,14 @@ def _worth_keeping(results: Iterable[Result]) -> Iterator[Experiment]:
 
 
 def evidence(result: Result) -> Iterator[tuple[str, str]]:
-    """Yield heading and text of each verdict that is not SURVIVES, then one line on the others."""
-    telling = [v for v in result.verdicts if v.outcome is not Outcome.SURVIVES]
-    for verdict in telling[:_SHOWN]:
-        yield f"verdict: {verdict.outcome.value}", explain(verdict)
-    yield "verdicts", repr(result).strip("<>")
+    """Yield heading and text of each conflict or doubt, worst first, then one line on them all."""
+    from lab.report.conflicts import report
+    from lab.report.explain import explain
+    from lab.report.page import plain
 
-
-def explain(verdict: Verdict) -> str:
-    """Say in a few lines what was expected, what was seen and which rule did it."""
-    culprit = verdict.culprit
-    lines = [f"{verdict.owner}, flow {verdict.flow} ({verdict.direction}), {verdict.family}, "
-             f"iptables-{verdict.variant}, installed: {' then '.join(verdict.order)}",
-             f"  {verdict.reason}"]
-    if verdict.point is not None:
-        lines.append(f"  at {verdict.point}  {verdict.field} & {verdict.bits:#x}:  "
-                     f"alone {word(verdict.alone)}  together {word(verdict.together)}")
-    if culprit is not None:
-        lines += [f"  by {culprit.rule}  on {culprit.node} {culprit.hook} {culprit.priority}",
-                  f"     {word(culprit.before)} -> {word(culprit.after)}"]
-    lines += [f"  fate alone: {verdict.fate_alone}", f"  together:   {verdict.fate_together}"]
-    return "\n".join(lines)
+    judged = report(result.runs, result.verdicts)
+    for conflict in judged.conflicts[:_SHOWN]:
+        _, *lines = explain(judged, conflict)  # the first is a bar with the heading
+        yield f"verdict: {conflict.outcome.value}", plain(lines).rstrip()
+    left = len(judged.conflicts) - _SHOWN
+    yield "verdicts", repr(result).strip("<>") + (f"; {left} more are not shown" * (left > 0))

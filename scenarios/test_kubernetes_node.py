@@ -4,15 +4,13 @@ Both masquerade by a mark that they set in nat PREROUTING or OUTPUT and test in 
 Their bits are apart (0x4000 and 0x2000; kube-proxy before 1.28 also 0x8000), both set their bit
 with a mask, and kube-proxy alone clears its own after use. So nothing of either is lost or taken
 for the other's, whichever is installed first.
-
-Every entry of the registry, alone, also does what it says its owner relies on.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from lab.plugin import Lab, entries, scenarios
+from lab.plugin import Lab, scenarios
 from lab.scenario import Scenario
 
 pytestmark = pytest.mark.pairs
@@ -28,12 +26,3 @@ def test_kubernetes_and_portmap_coexist(lab: Lab, scenario: Scenario) -> None:
 def test_kubernetes_with_a_drop_mark_and_portmap_coexist(lab: Lab, scenario: Scenario) -> None:
     """Until 1.28 kubelet dropped what carried bit 15; portmap never sets it."""
     assert lab.check(scenario).survives
-
-
-@pytest.mark.parametrize("scenario", [s for e in entries() for s in scenarios(e)])
-def test_each_entry_alone_does_what_its_owner_relies_on(lab: Lab, scenario: Scenario) -> None:
-    """Marks, fates and source addresses of every flow are as the entry says."""
-    result = lab.check(scenario)
-    assert result.survives
-    flows = {f.name for f in scenario.software[0].flows if scenario.families[0] in f.families}
-    assert {verdict.flow for verdict in result.verdicts} == flows

@@ -47,8 +47,11 @@ def flow(result: Result, owner: str, name: str) -> FlowRun:
 
 def requests(seen: FlowRun) -> list[list[Reading]]:
     """List the readings of each request on the node."""
-    return [[r for r in line.readings() if r.point.node == "node"]
-            for line in seen.timelines if line.direction == "request"]
+    return [
+        [r for r in line.readings() if r.point.node == "node"]
+        for line in seen.timelines
+        if line.direction == "request"
+    ]
 
 
 def written(verdict: Verdict) -> tuple[str, str, str]:
@@ -59,9 +62,7 @@ def written(verdict: Verdict) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize("scenario", OLD)
-def test_calico_3_20_takes_the_subnet_routers_masquerade_away(
-    lab: Lab, scenario: Scenario
-) -> None:
+def test_calico_3_20_takes_the_subnet_routers_masquerade_away(lab: Lab, scenario: Scenario) -> None:
     """The LAN host sees the peer's own address, because the mark is gone before nat POSTROUTING."""
     result = lab.check(scenario)
     verdicts = result.of("tailscale", "tailnet-to-lan")
@@ -70,7 +71,8 @@ def test_calico_3_20_takes_the_subnet_routers_masquerade_away(
     }
     clobbered = next(v for v in verdicts if v.outcome is Outcome.CLOBBERED)
     assert written(clobbered) == (
-        "calico@3.20:iptables", "mangle cali-POSTROUTING",
+        "calico@3.20:iptables",
+        "mangle cali-POSTROUTING",
         "-A cali-POSTROUTING -j MARK --set-xmark 0x0/0xf0000",
     )
     assert clobbered.culprit is not None
@@ -89,9 +91,7 @@ def test_the_lan_host_cannot_answer_a_tailnet_address(lab: Lab, scenario: Scenar
 
 
 @pytest.mark.parametrize("scenario", OLD)
-def test_the_mark_is_right_until_calicos_mangle_postrouting(
-    lab: Lab, scenario: Scenario
-) -> None:
+def test_the_mark_is_right_until_calicos_mangle_postrouting(lab: Lab, scenario: Scenario) -> None:
     """Packet by packet: set in filter FORWARD, there before mangle POSTROUTING, gone after it."""
     for readings in requests(flow(lab.check(scenario), "tailscale", "tailnet-to-lan")):
         marks = {str(r.point): r.mark & TAILSCALE_BITS for r in readings}
@@ -113,15 +113,20 @@ def test_calico_3_32_leaves_the_subnet_router_alone(lab: Lab, scenario: Scenario
 def test_calico_3_32_sends_pods_past_the_tunnel(lab: Lab, scenario: Scenario) -> None:
     """From-workload is the bypass mark now: what pods send into the tailnet goes to the uplink."""
     result = lab.check(scenario)
-    verdicts = [v for v in result.of("tailscale", "pod-to-tailnet")
-                if v.outcome is Outcome.CLOBBERED]
+    verdicts = [
+        v for v in result.of("tailscale", "pod-to-tailnet") if v.outcome is Outcome.CLOBBERED
+    ]
     assert {str(v.point) for v in verdicts} == {
-        "node prerouting last", "node forward filter - 1",
+        "node prerouting last",
+        "node forward filter - 1",
     }
-    assert {written(v) for v in verdicts} == {(
-        "calico@3.32.1:iptables", "raw cali-PREROUTING",
-        "-A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x80000/0x80000",
-    )}
+    assert {written(v) for v in verdicts} == {
+        (
+            "calico@3.32.1:iptables",
+            "raw cali-PREROUTING",
+            "-A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x80000/0x80000",
+        )
+    }
     assert flow(result, "tailscale", "pod-to-tailnet").fate.arrived == 0
 
 
@@ -143,9 +148,7 @@ def test_tailscales_own_policy_rule_takes_the_pods_packets(lab: Lab, scenario: S
 
 @pytest.mark.parametrize("scenario", NEW)
 @pytest.mark.parametrize("name", ["tailnet-to-pod", "tailnet-to-second-pod"])
-def test_answers_of_pods_miss_the_tunnel_as_well(
-    lab: Lab, scenario: Scenario, name: str
-) -> None:
+def test_answers_of_pods_miss_the_tunnel_as_well(lab: Lab, scenario: Scenario, name: str) -> None:
     """Requests arrive masqueraded; the answers take the uplink instead of tailscale0."""
     result = lab.check(scenario)
     (verdict,) = result.of("tailscale", name)
@@ -171,24 +174,30 @@ def test_calico_erases_the_bypass_mark_before_it_is_saved(lab: Lab, scenario: Sc
     lost = [v for v in result.of("tailscale", "bypass") if v.outcome is not Outcome.SURVIVES]
     assert {readings[0].mark for readings in requests(seen)} == {0x80000}
     assert {(str(v.point), v.field) for v in lost} == {
-        ("node output mangle - 1", "mark"), ("node output mangle + 1", "ctmark"),
-        ("node prerouting mangle - 1", "ctmark"), ("node prerouting mangle + 1", "mark"),
+        ("node output mangle - 1", "mark"),
+        ("node output mangle + 1", "ctmark"),
+        ("node prerouting mangle - 1", "ctmark"),
+        ("node prerouting mangle + 1", "mark"),
     }
     assert {written(v)[1] for v in lost} == {"raw cali-OUTPUT"}
     assert seen.fate.answered == 3
 
 
 @pytest.mark.parametrize("scenario", OLD)
-def test_calico_3_20_marks_pods_traffic_as_the_subnet_routers(
-    lab: Lab, scenario: Scenario
-) -> None:
+def test_calico_3_20_marks_pods_traffic_as_the_subnet_routers(lab: Lab, scenario: Scenario) -> None:
     """From-workload was the subnet-route mark: what pods send into the tailnet carries it."""
-    verdicts = [v for v in lab.check(scenario).of("tailscale", "pod-to-tailnet")
-                if v.outcome is Outcome.CLOBBERED]
-    assert {written(v) for v in verdicts} == {(
-        "calico@3.20:iptables", "raw cali-PREROUTING",
-        "-A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x40000/0x40000",
-    )}
+    verdicts = [
+        v
+        for v in lab.check(scenario).of("tailscale", "pod-to-tailnet")
+        if v.outcome is Outcome.CLOBBERED
+    ]
+    assert {written(v) for v in verdicts} == {
+        (
+            "calico@3.20:iptables",
+            "raw cali-PREROUTING",
+            "-A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x40000/0x40000",
+        )
+    }
     assert {v.together for v in verdicts} == {0x40000}
 
 

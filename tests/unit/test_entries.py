@@ -92,12 +92,20 @@ def test_a_ruleset_knows_its_line(tmp_path: Path) -> None:
         ('mask = "0xff"', 'mask = "0xfg"', "allocation[0].mask", "'0xfg' is not a number"),
         ('mask = "0xff"', 'mask = "0x1ffffffff"', "allocation[0].mask", "does not fit in 32 bits"),
         ('mask = "0xff"', "mask = 255", "allocation[0].mask", "expected a string, not 255"),
-        ('seen = "0x1/0xff"', 'seen = "0x100/0x100"', "allocation[0].values.seen",
-         "has bits outside the mask 0xff"),
+        (
+            'seen = "0x1/0xff"',
+            'seen = "0x100/0x100"',
+            "allocation[0].values.seen",
+            "has bits outside the mask 0xff",
+        ),
         ('summary = "s"', 'sumary = "s"', "summary", "missing; expected a string"),
         ('mode = "m"', 'mood = "m"', "mood", "unknown key; known here: "),
-        ('style = "bitwise"', 'style = "bytewise"', "style",
-         "'bytewise' is not one of bitwise, whole-mark"),
+        (
+            'style = "bitwise"',
+            'style = "bytewise"',
+            "style",
+            "'bytewise' is not one of bitwise, whole-mark",
+        ),
         ('tool = "iptables"', 'tool = "pf"', "ruleset[0].tool", "'pf' is not one of iptables, nft"),
         ('family = ["ipv4"]', 'family = ["ipx"]', "ruleset[0].family", "expected some of ipv4"),
         ('family = ["ipv4"]', "family = []", "ruleset[0].family", "expected some of ipv4"),
@@ -105,12 +113,24 @@ def test_a_ruleset_knows_its_line(tmp_path: Path) -> None:
         ("port = 5000", "port = 70000", "flow[0].port", "70000 is not a port"),
         ("port = 5000", "port = true", "flow[0].port", "expected an integer, not True"),
         ("port = 5000", "port = 5000\ncount = 2", "flow[0].count", "at least 3"),
-        ("port = 5000", 'port = 5000\nprotocol = "sctp"', "flow[0].protocol",
-         "'sctp' is not one of udp, tcp"),
-        ('at = "node forward filter + 1"', 'at = "node middle"', "flow[0].relies[0].at",
-         "unknown hook 'middle'"),
-        ('packets = "first"', 'packets = "last"', "flow[0].relies[0].packets",
-         "'last' is not one of all, first, later"),
+        (
+            "port = 5000",
+            'port = 5000\nprotocol = "sctp"',
+            "flow[0].protocol",
+            "'sctp' is not one of udp, tcp",
+        ),
+        (
+            'at = "node forward filter + 1"',
+            'at = "node middle"',
+            "flow[0].relies[0].at",
+            "unknown hook 'middle'",
+        ),
+        (
+            'packets = "first"',
+            'packets = "last"',
+            "flow[0].relies[0].packets",
+            "'last' is not one of all, first, later",
+        ),
         ('mark = "0x1/0xff"\npackets', "packets", "flow[0].relies[0].mark", "missing"),
         ('own = ["v4", "v6"]', 'own = ["v4"]', "facts.own", "for both families"),
         ("[facts]", "[[facts]]", "facts", "expected a table"),
@@ -132,7 +152,7 @@ def test_what_is_wrong_is_named_by_file_and_key(
 
 def test_two_flows_of_one_name_are_refused(tmp_path: Path) -> None:
     """A verdict names a flow."""
-    path = write(tmp_path, ENTRY + ENTRY[ENTRY.index("[[flow]]"):])
+    path = write(tmp_path, ENTRY + ENTRY[ENTRY.index("[[flow]]") :])
     with pytest.raises(EntryError, match="key 'flow': two flows are named 'one'"):
         loader.read(path)
 
@@ -182,8 +202,20 @@ def test_no_file_content_gives_anything_but_an_entry_error(content: bytes) -> No
             loader.read(Path(file.name))
 
 
-keys = st.sampled_from(["name", "release", "style", "flow", "ruleset", "allocation", "facts",
-                        "registered", "aliases", "mode"])
+keys = st.sampled_from(
+    [
+        "name",
+        "release",
+        "style",
+        "flow",
+        "ruleset",
+        "allocation",
+        "facts",
+        "registered",
+        "aliases",
+        "mode",
+    ]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),

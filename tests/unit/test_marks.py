@@ -85,8 +85,14 @@ def test_more_than_32_bits_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("mask", "text"),
-    [(0, "none"), (1, "0"), (0xC001, "0,14-15"), (0xFF0000, "16-23"), (WORD, "0-31"),
-     (0x80000000, "31")],
+    [
+        (0, "none"),
+        (1, "0"),
+        (0xC001, "0,14-15"),
+        (0xFF0000, "16-23"),
+        (WORD, "0-31"),
+        (0x80000000, "31"),
+    ],
 )
 def test_bit_ranges_are_readable(mask: int, text: str) -> None:
     """Neighbours join."""

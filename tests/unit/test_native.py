@@ -50,8 +50,12 @@ def test_each_line_has_the_source_that_stands_above_it() -> None:
     """``#@`` gives a path of the entry's repository, or a whole place of its own."""
     found = [c.source for c in changes(RESTORE, "me/repo@v1:main.c")]
     assert found == [
-        "me/repo@v1:main.c", "me/repo@v1:src/rules.c#L1-L2", "me/repo@v1:src/rules.c#L1-L2",
-        "me/repo@v1:src/rules.c#L1-L2", "other/repo@v2:file.c#L9", "other/repo@v2:file.c#L9",
+        "me/repo@v1:main.c",
+        "me/repo@v1:src/rules.c#L1-L2",
+        "me/repo@v1:src/rules.c#L1-L2",
+        "me/repo@v1:src/rules.c#L1-L2",
+        "other/repo@v2:file.c#L9",
+        "other/repo@v2:file.c#L9",
     ]
 
 
@@ -103,7 +107,8 @@ def test_a_deleted_rule_is_found_by_its_text() -> None:
         ledger.apply(change("append", spec), rule(spec))
     ledger.apply(change("delete", "-j A"), rule("-j A"))
     assert [r.written for r in ledger.chains["filter", "FORWARD"]] == [
-        "-A FORWARD -j B", "-A FORWARD -j A",
+        "-A FORWARD -j B",
+        "-A FORWARD -j A",
     ]
 
 
@@ -186,7 +191,9 @@ def test_base_chains_are_found_with_their_priority() -> None:
     assert found == [("filter", "forward", -5), ("filter", "prerouting", -300)]
 
 
-@pytest.mark.parametrize("text", ['include "/etc/x"', ' include "x"', 'table ip a {\n\tinclude "b"'])
+@pytest.mark.parametrize(
+    "text", ['include "/etc/x"', ' include "x"', 'table ip a {\n\tinclude "b"']
+)
 def test_a_ruleset_cannot_read_other_files(text: str) -> None:
     """A ruleset is complete in itself."""
     with pytest.raises(ValueError, match="'include' is not allowed"):
@@ -195,7 +202,7 @@ def test_a_ruleset_cannot_read_other_files(text: str) -> None:
 
 def test_the_word_include_in_a_comment_is_no_directive() -> None:
     """Only a statement at the beginning of a line counts."""
-    nft_text.check('table ip a { # does include\n}')
+    nft_text.check("table ip a { # does include\n}")
 
 
 @pytest.mark.parametrize(
@@ -205,8 +212,10 @@ def test_the_word_include_in_a_comment_is_no_directive() -> None:
         ("-m mark ! --mark 0x0/0xff0000", MarkTest("mark", Mark(0, 0xFF0000), False)),
         ("-m connmark --mark 0x80/0xff", MarkTest("ctmark", Mark(0x80, 0xFF), True)),
         ("-m mark --mark 0x1", MarkTest("mark", Mark(1, WORD), True)),
-        ("rule add fwmark 0x80000/0xff0000 table main", MarkTest("mark", Mark(0x80000, 0xFF0000),
-                                                                 True)),
+        (
+            "rule add fwmark 0x80000/0xff0000 table main",
+            MarkTest("mark", Mark(0x80000, 0xFF0000), True),
+        ),
         ("rule add not fwmark 0x1 table 5", MarkTest("mark", Mark(1, WORD), False)),
         ("meta mark & 0xff == 0x1 accept", MarkTest("mark", Mark(1, 0xFF), True)),
         ("meta mark and 0xff != 0x0 drop", MarkTest("mark", Mark(0, 0xFF), False)),
@@ -223,9 +232,12 @@ def test_conditions_on_marks_are_understood(text: str, expected: MarkTest) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "-j MARK --set-xmark 0x1/0x1", "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
-        "meta mark set 0x1", "meta mark set meta mark & 0xff00ffff ^ 0x40000",
-        "ct mark set meta mark & 0xff", "-p udp --dport 41641 -j ACCEPT",
+        "-j MARK --set-xmark 0x1/0x1",
+        "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
+        "meta mark set 0x1",
+        "meta mark set meta mark & 0xff00ffff ^ 0x40000",
+        "ct mark set meta mark & 0xff",
+        "-p udp --dport 41641 -j ACCEPT",
         "rule add pref 5270 table 52",
     ],
 )

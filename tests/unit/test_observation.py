@@ -38,20 +38,33 @@ def legacy(hook: str, table: str, mark: int, kind: str = "policy") -> Line:
 
 def order(passes: list[Pass]) -> list[tuple[str, int, str]]:
     """Say what came when, and by which backend."""
-    return [(p.hook, p.priority, "legacy" if p.lines else "probe" if p.point else "nft")
-            for p in passes]
+    return [
+        (p.hook, p.priority, "legacy" if p.lines else "probe" if p.point else "nft") for p in passes
+    ]
 
 
 def test_legacy_tables_fall_between_the_points_around_them() -> None:
     """By hook and priority."""
-    nft = [probe("prerouting", -450), probe("prerouting", -149), probe("forward", -151),
-           probe("forward", 1)]
-    lines = [legacy("prerouting", "raw", 0), legacy("prerouting", "mangle", 0),
-             legacy("forward", "mangle", 0), legacy("forward", "filter", 0)]
+    nft = [
+        probe("prerouting", -450),
+        probe("prerouting", -149),
+        probe("forward", -151),
+        probe("forward", 1),
+    ]
+    lines = [
+        legacy("prerouting", "raw", 0),
+        legacy("prerouting", "mangle", 0),
+        legacy("forward", "mangle", 0),
+        legacy("forward", "filter", 0),
+    ]
     assert order(merge(nft, list(legacy_passes(lines)))) == [
-        ("prerouting", -450, "probe"), ("prerouting", -300, "legacy"),
-        ("prerouting", -150, "legacy"), ("prerouting", -149, "probe"),
-        ("forward", -151, "probe"), ("forward", -150, "legacy"), ("forward", 0, "legacy"),
+        ("prerouting", -450, "probe"),
+        ("prerouting", -300, "legacy"),
+        ("prerouting", -150, "legacy"),
+        ("prerouting", -149, "probe"),
+        ("forward", -151, "probe"),
+        ("forward", -150, "legacy"),
+        ("forward", 0, "legacy"),
         ("forward", 1, "probe"),
     ]
 
@@ -67,8 +80,12 @@ def test_at_equal_priority_the_mark_tells_who_was_first(seen: int, first: str) -
 
 def test_lines_of_one_table_are_one_pass() -> None:
     """Until the policy or the next table."""
-    lines = [legacy("forward", "mangle", 0, "rule"), legacy("forward", "mangle", 1),
-             legacy("forward", "mangle", 1, "rule"), legacy("forward", "filter", 1)]
+    lines = [
+        legacy("forward", "mangle", 0, "rule"),
+        legacy("forward", "mangle", 1),
+        legacy("forward", "mangle", 1, "rule"),
+        legacy("forward", "filter", 1),
+    ]
     assert [len(p.lines) for p in list(legacy_passes(lines))] == [2, 1, 1]
 
 
@@ -87,11 +104,27 @@ def test_without_legacy_tables_nothing_moves() -> None:
 
 def policy(priority: int, table: int, mark: Mark | None = None, **more: object) -> PolicyRule:
     """Make a line of ``ip rule``."""
-    given = {"action": "lookup", "inverted": False, "iif": "", "oif": "", "source": "",
-             "destination": ""} | more
-    return PolicyRule(priority, table, str(given["action"]), mark, bool(given["inverted"]),
-                      str(given["iif"]), str(given["oif"]), str(given["source"]),
-                      str(given["destination"]), None, "")
+    given = {
+        "action": "lookup",
+        "inverted": False,
+        "iif": "",
+        "oif": "",
+        "source": "",
+        "destination": "",
+    } | more
+    return PolicyRule(
+        priority,
+        table,
+        str(given["action"]),
+        mark,
+        bool(given["inverted"]),
+        str(given["iif"]),
+        str(given["oif"]),
+        str(given["source"]),
+        str(given["destination"]),
+        None,
+        "",
+    )
 
 
 BYPASS = Mark(0x80000, 0xFF0000)

@@ -67,14 +67,29 @@ def test_text_that_is_no_point_is_refused(text: str, problem: str) -> None:
 
 def test_points_sort_as_a_packet_passes_them() -> None:
     """Hook first, then priority: raw before mangle before dstnat."""
-    texts = ["prerouting raw", "prerouting mangle", "prerouting dstnat", "input filter",
-             "forward mangle", "forward filter", "postrouting mangle", "postrouting srcnat"]
+    texts = [
+        "prerouting raw",
+        "prerouting mangle",
+        "prerouting dstnat",
+        "input filter",
+        "forward mangle",
+        "forward filter",
+        "postrouting mangle",
+        "postrouting srcnat",
+    ]
     ordered = [Point.parse(f"node {t}") for t in texts]
     assert sorted(reversed(ordered), key=Point.sort_key) == ordered
 
 
 def test_priorities_are_the_kernels() -> None:
     """The values of enum nf_ip_hook_priorities."""
-    kernel = {"raw": -300, "conntrack": -200, "mangle": -150, "dstnat": -100, "filter": 0,
-              "security": 50, "srcnat": 100}
+    kernel = {
+        "raw": -300,
+        "conntrack": -200,
+        "mangle": -150,
+        "dstnat": -100,
+        "filter": 0,
+        "security": 50,
+        "srcnat": 100,
+    }
     assert {name: PRIORITIES[name] for name in kernel} == kernel

@@ -10,8 +10,11 @@ from lab.errors import UsageError
 from lab.topology import library
 from lab.topology.plan import Topology
 
-TOPOLOGIES = [library.find(name, prefix) for name in library.TOPOLOGIES
-              for prefix in ("veth", "cali", "lxc", "eni")]
+TOPOLOGIES = [
+    library.find(name, prefix)
+    for name in library.TOPOLOGIES
+    for prefix in ("veth", "cali", "lxc", "eni")
+]
 
 
 @pytest.fixture(params=TOPOLOGIES, ids=lambda t: f"{t.name}-{t.facts_for('ipv4')['pods.prefix']}")
@@ -72,8 +75,12 @@ def test_facts_have_both_families(topology: Topology) -> None:
 def test_facts_name_what_is_there(topology: Topology) -> None:
     """Devices exist, and the hosts' addresses are on their interfaces or beyond them."""
     devices = {i.name for n in topology.node_names() for i in topology.interfaces(n)}
-    addresses = {a.partition("/")[0] for n in topology.node_names()
-                 for i in topology.interfaces(n) for a in i.addresses}
+    addresses = {
+        a.partition("/")[0]
+        for n in topology.node_names()
+        for i in topology.interfaces(n)
+        for a in i.addresses
+    }
     for name, *texts in topology.facts:
         if name.endswith(".dev"):
             assert set(texts) <= devices, name
@@ -93,8 +100,11 @@ def test_nodes_set_the_sysctls_that_verdicts_depend_on(topology: Topology) -> No
     for node in topology.nodes:
         keys = [key for key, _ in node.sysctls]
         assert len(keys) == len(set(keys))
-        assert {"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.src_valid_mark",
-                "net.ipv4.fwmark_reflect"} <= set(keys)
+        assert {
+            "net.ipv4.conf.all.rp_filter",
+            "net.ipv4.conf.all.src_valid_mark",
+            "net.ipv4.fwmark_reflect",
+        } <= set(keys)
 
 
 def test_an_unknown_topology_lists_the_known() -> None:

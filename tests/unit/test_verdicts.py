@@ -38,13 +38,22 @@ FLOW = Flow("out", "a", "b", 5000, answered_by="lan", seen_from="x", expectation
 OWNER = Software("own", "1", "m", "bitwise", "", "", flows=(FLOW,))
 OTHER = Software("other", "2", "m", "bitwise", "", "")
 
-SETS = Rule(OWNER.title, "iptables", "filter", "FORWARD", "-A FORWARD -j MARK --set-xmark 0x40/0xf0")
-CLEARS = Rule(OTHER.title, "iptables", "mangle", "POSTROUTING",
-              "-A POSTROUTING -j MARK --set-mark 0x0", "-A POSTROUTING -j MARK --set-xmark 0x0/0xff")
+SETS = Rule(
+    OWNER.title, "iptables", "filter", "FORWARD", "-A FORWARD -j MARK --set-xmark 0x40/0xf0"
+)
+CLEARS = Rule(
+    OTHER.title,
+    "iptables",
+    "mangle",
+    "POSTROUTING",
+    "-A POSTROUTING -j MARK --set-mark 0x0",
+    "-A POSTROUTING -j MARK --set-xmark 0x0/0xff",
+)
 DROPS = Rule(OTHER.title, "iptables", "filter", "FORWARD", "-A FORWARD -j DROP")
 POLICY = Rule(OTHER.title, "ip", "rule", "", "rule add pref 100 fwmark 0x40/0xf0 table 7")
-TESTS = Rule(OTHER.title, "iptables", "filter", "FORWARD",
-             "-A FORWARD -m mark --mark 0x40/0xf0 -j ACCEPT")
+TESTS = Rule(
+    OTHER.title, "iptables", "filter", "FORWARD", "-A FORWARD -m mark --mark 0x40/0xf0 -j ACCEPT"
+)
 RULES = (SETS, CLEARS, DROPS, POLICY, TESTS)
 
 GOOD = Fate(3, 3, 3, "lan", "x", "")
@@ -119,8 +128,10 @@ def test_a_whole_mark_owner_loses_by_any_bit() -> None:
     relied = replace(RELIED, mark=Mark(0x40, WORD))
     whole = replace(OWNER, style="whole-mark", flows=(replace(FLOW, expectations=(relied,)),))
     alone = run(line(*RIGHT), software=(whole,))
-    beside = run(line(*RIGHT[:2], wrote(CLEARS, 0x40, 0x80000040), read(AFTER, 0x80000040)),
-                 software=(whole, OTHER))
+    beside = run(
+        line(*RIGHT[:2], wrote(CLEARS, 0x40, 0x80000040), read(AFTER, 0x80000040)),
+        software=(whole, OTHER),
+    )
     (found,) = compare([alone, beside])
     assert found.outcome is Outcome.CLOBBERED
     assert (found.alone, found.together) == (0x40, 0x80000040)
@@ -145,8 +156,9 @@ def test_a_ctmark_is_judged_as_a_packet_mark_is() -> None:
     relied = replace(RELIED, field="ctmark")
     owner = replace(OWNER, flows=(replace(FLOW, expectations=(relied,)),))
     alone = run(line(read(AFTER, 0, 0x40)), software=(owner,))
-    beside = run(line(wrote(CLEARS, 0x40, 0, "ctmark"), read(AFTER, 0x40, 0)),
-                 software=(owner, OTHER))
+    beside = run(
+        line(wrote(CLEARS, 0x40, 0, "ctmark"), read(AFTER, 0x40, 0)), software=(owner, OTHER)
+    )
     (found,) = compare([alone, beside])
     assert (found.outcome, found.field) == (Outcome.CLOBBERED, "ctmark")
 
@@ -188,11 +200,23 @@ def test_a_false_match_says_which_way_the_packet_went() -> None:
 
 def test_a_policy_rule_can_match_falsely() -> None:
     """A routing decision tests marks as a filter rule does."""
-    policy = PolicyRule(100, 7, "lookup", Mark(0x40, 0xF0), False, "", "", "", "",
-                        RULES.index(POLICY), "100: from all fwmark 0x40/0xf0 lookup 7")
+    policy = PolicyRule(
+        100,
+        7,
+        "lookup",
+        Mark(0x40, 0xF0),
+        False,
+        "",
+        "",
+        "",
+        "",
+        RULES.index(POLICY),
+        "100: from all fwmark 0x40/0xf0 lookup 7",
+    )
     routed = Routed("node", "prerouting", 0x40, 0, "default dev eth1 table 7", "eth1")
-    beside = run(line(read(BEFORE, 0), wrote(SETS, 0, 0x40), routed, read(AFTER, 0x40)),
-                 policy=(policy,))
+    beside = run(
+        line(read(BEFORE, 0), wrote(SETS, 0, 0x40), routed, read(AFTER, 0x40)), policy=(policy,)
+    )
     (found,) = compare([ALONE, beside])
     assert found.outcome is Outcome.FALSE_MATCH
     assert found.culprit is not None
@@ -243,15 +267,24 @@ def test_fewer_answers_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("alone", "together", "reason"),
     [
-        (ALONE, replace(run(line(*RIGHT)), refused="other:3: refused"),
-         "could not be installed together: other:3: refused"),
-        (ALONE, replace(run(line(*RIGHT)), lost=("buffer full",)),
-         "observation was lost: buffer full"),
+        (
+            ALONE,
+            replace(run(line(*RIGHT)), refused="other:3: refused"),
+            "could not be installed together: other:3: refused",
+        ),
+        (
+            ALONE,
+            replace(run(line(*RIGHT)), lost=("buffer full",)),
+            "observation was lost: buffer full",
+        ),
         (replace(ALONE, lost=("gone",)), run(line(*RIGHT)), "observation was lost: gone"),
         (ALONE, replace(run(line(*RIGHT)), flows=()), "the flow was not run"),
         (ALONE, run(line(read(BEFORE, 0))), f"no packet reached {AFTER}: "),
-        (run(line(read(AFTER, 0)), software=(OWNER,)), run(line(*RIGHT)),
-         f"the entry alone does not hold: expected request {AFTER}: mark 0x40/0xf0, read 0x0"),
+        (
+            run(line(read(AFTER, 0)), software=(OWNER,)),
+            run(line(*RIGHT)),
+            f"the entry alone does not hold: expected request {AFTER}: mark 0x40/0xf0, read 0x0",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_inconclusive_with_the_reason(
@@ -273,8 +306,9 @@ def test_without_the_run_alone_nothing_can_be_told() -> None:
 def test_a_flow_without_expectations_is_never_green() -> None:
     """An empty result is no proof."""
     owner = replace(OWNER, flows=(replace(FLOW, expectations=()),))
-    found = compare([run(line(*RIGHT), software=(owner,)),
-                     run(line(*RIGHT), software=(owner, OTHER))])
+    found = compare(
+        [run(line(*RIGHT), software=(owner,)), run(line(*RIGHT), software=(owner, OTHER))]
+    )
     assert {v.outcome for v in found} == {Outcome.INCONCLUSIVE}
 
 
@@ -284,8 +318,11 @@ def test_an_expectation_may_concern_later_packets_only() -> None:
     owner = replace(OWNER, flows=(replace(FLOW, expectations=(relied,)),))
     first = line(read(AFTER, 0))
     alone = run(first, line(*RIGHT, ordinal=1), software=(owner,))
-    beside = run(first, line(*RIGHT[:2], wrote(CLEARS, 0x40, 0), read(AFTER, 0), ordinal=1),
-                 software=(owner, OTHER))
+    beside = run(
+        first,
+        line(*RIGHT[:2], wrote(CLEARS, 0x40, 0), read(AFTER, 0), ordinal=1),
+        software=(owner, OTHER),
+    )
     assert [v.outcome for v in compare([alone, beside]) if len(v.order) > 1] == [Outcome.CLOBBERED]
     fine = run(line(read(AFTER, 0x80)), line(*RIGHT, ordinal=1), software=(owner, OTHER))
     assert [v.outcome for v in compare([alone, fine])] == [Outcome.SURVIVES]
@@ -302,8 +339,10 @@ def test_an_entry_that_holds_alone_has_nothing_unmet() -> None:
         (run(line(read(AFTER, 0x10)), software=(OWNER,)), "read 0x10"),
         (run(line(read(BEFORE, 0x40)), software=(OWNER,)), "nothing was read at"),
         (run(line(*RIGHT), software=(OWNER,), fate=LOST), "expected to be answered by lan, but"),
-        (run(line(*RIGHT), software=(OWNER,), fate=replace(GOOD, seen_from="y")),
-         "expected to be seen from x, but"),
+        (
+            run(line(*RIGHT), software=(OWNER,), fate=replace(GOOD, seen_from="y")),
+            "expected to be seen from x, but",
+        ),
     ],
 )
 def test_an_entry_that_does_not_hold_alone_says_why(broken: Run, problem: str) -> None:
@@ -379,5 +418,7 @@ def test_requests_and_replies_alternate_in_time() -> None:
     """As they were sent."""
     lines = [line(ordinal=1), line(ordinal=0, direction="reply"), line(ordinal=0)]
     assert [(t.ordinal, t.direction) for t in in_time(lines)] == [
-        (0, "request"), (0, "reply"), (1, "request"),
+        (0, "request"),
+        (0, "reply"),
+        (1, "request"),
     ]
