@@ -15,7 +15,7 @@ from lab.commands.registry import list_, show
 from lab.commands.trace import trace
 from lab.errors import LabError, SandboxError
 
-_INTERNAL, _USAGE, _INTERRUPTED = 3, 4, 130
+_INTERNAL, _USAGE, _INTERRUPTED, _NO_READER = 3, 4, 130, 141
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter's last flush complains
-        return _INTERRUPTED
+        return _NO_READER
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     except click.ClickException as problem:

@@ -14,6 +14,7 @@ A conflict between two programs is a verdict, never an exception.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -47,7 +48,12 @@ class SandboxError(Exception):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for an unknown name: the near ones first, then all known ones."""
-    names = sorted(known)
+    names = sorted(known, key=_natural)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UsageError(f"unknown {kind} {name!r}{hint} known: {', '.join(names) or 'none'}")
+    hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r};{hint} known: {', '.join(names) or 'none'}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Order numbers in names by value: 3.9 before 3.10."""
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.findall(r"\d+|\D+", name)]

@@ -82,6 +82,7 @@ def _unknown_release(release: str, entries: list[Software]) -> UsageError:
 def _in_mode(mode: str, entries: list[Software]) -> list[Software]:
     found = [s for s in entries if s.mode == mode]
     if not found:
-        releases = " and ".join(sorted({s.release for s in entries}, key=version))
-        raise unknown(f"mode of {entries[0].name} {releases}", mode, {s.mode for s in entries})
+        releases = {s.release for s in entries}
+        one = f" {entries[0].release}" if len(releases) == 1 else ""
+        raise unknown(f"mode of {entries[0].name}{one}", mode, {s.mode for s in entries})
     return found

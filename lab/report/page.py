@@ -78,6 +78,6 @@ def row(label: str, text: str, columns: int, style: str = "") -> list[Text]:
     lines = wrapped(text, room, style, indent=2)
     heads = [f"  {label:<{LABEL - 2}}"] + [" " * LABEL] * (len(lines) - 1)
     return [
-        Text(head, "bold" if head.strip() else "").append_text(line)
+        Text().append(head, "bold").append_text(line)
         for head, line in zip(heads, lines, strict=True)
     ]

@@ -63,6 +63,8 @@ def _survivors(report: Report, columns: int, verbose: bool) -> Iterator[Text]:
         name = report.names.full(software.title)
         mine = [flow for owner, flow in surviving if owner == software.title]
         total = sum(owner == software.title for owner, _ in report.flows())
+        if not total and report.runs[0].experiment.flows:
+            continue  # none of its flows was asked for
         if not total:
             yield Text(f"{name}: no flow was judged", "yellow")
             continue

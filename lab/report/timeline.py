@@ -17,7 +17,7 @@ from lab.report.explain import chain
 from lab.report.names import Names
 from lab.report.page import bar, row, wrapped
 
-_NODE, _POINT, _WORD = 7, 37, 11
+_NODE, _POINT, _WORD = 7, 38, 11
 _RULE = " " * (_NODE + 2)
 
 
