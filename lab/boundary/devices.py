@@ -1,0 +1,133 @@
+"""What the tools of today's distributions cannot do, or not without another package.
+
+``netkit NAME PEER none|default`` makes a pair (iproute2 before 6.8 does not know it);
+``tun NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
+``gro DEVICE`` makes GRO wait for a second segment; ``clone DEVICE TARGET MARK`` marks what comes
+in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front of each
+frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.boundary import programs
+from lab.kernel import bpf, netns
+from lab.kernel.netlink import NLM_ACK, NLM_REQUEST, attribute
+from lab.kernel.route import Router
+
+_NEWLINK, _SETLINK, _CREATE = 16, 19, 0x600
+_IFNAME, _LINKINFO, _KIND, _DATA = 3, 18, 1, 2
+_NESTED = 0x8000
+_PEER_INFO, _POLICY, _PEER_POLICY, _SCRUB, _PEER_SCRUB, _MODE = 1, 3, 4, 6, 7, 2
+_XDP, _XDP_FD, _XDP_FLAGS, _GENERIC = 43, 1, 3, 2
+_SIOCETHTOOL, _SET_TSO, _SET_GSO, _SET_GRO = 0x8946, 0x1F, 0x24, 0x2C
+_TUNSETIFF, _TUN, _TAP, _NO_PACKET_INFO = 0x400454CA, 1, 2, 0x1000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def netkit(name: str, peer: str, scrub: str) -> None:
+    """Make a netkit pair of layer 3; ``scrub`` is ``none`` or ``default``."""
+    how = struct.pack("=I", 0 if scrub == "none" else 1)
+    inside = attribute(_IFNAME, peer.encode() + b"\0")
+    options = attribute(_PEER_INFO | _NESTED, struct.pack("=BxHiII", 0, 0, 0, 0, 0) + inside)
+    options += attribute(_MODE, struct.pack("=I", 1))
+    if scrub == "none":  # the attributes came a release after the device
+        options += attribute(_SCRUB, how) + attribute(_PEER_SCRUB, how)
+    kind = attribute(_KIND, b"netkit\0") + attribute(_DATA | _NESTED, options)
+    body = attribute(_IFNAME, name.encode() + b"\0") + attribute(_LINKINFO | _NESTED, kind)
+    _link(_NEWLINK, _CREATE, 0, body)
+
+
+def _link(kind: int, flags: int, index: int, body: bytes) -> None:
+    payload = struct.pack("=BxHiII", 0, 0, index, 0, 0) + body
+    router = Router()
+    try:
+        header = struct.pack("=IHHII", 16 + len(payload), kind, NLM_REQUEST | NLM_ACK | flags, 1, 0)
+        router.send(header + payload, 1)
+    finally:
+        router.close()
+
+
+def open_tunnel(name: str, kind: str) -> int:
+    """Make a tun or tap device and return the descriptor of its far side. Raises OSError."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        flags = (_TUN if kind == "tun" else _TAP) | _NO_PACKET_INFO
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def try_tunnel(name: str) -> None:
+    """Make a tun device and remove it again."""
+    os.close(open_tunnel(name, "tun"))
+
+
+def offload(device: str, _: str) -> None:
+    """Switch segmentation offload off, so that segments leave one by one."""
+    _ethtool(device, _SET_TSO, 0)
+    _ethtool(device, _SET_GSO, 0)
+
+
+def _ethtool(device: str, what: int, value: int) -> None:
+    content = ctypes.create_string_buffer(struct.pack("=II", what, value))
+    request = struct.pack("=16sP16x", device.encode(), ctypes.addressof(content))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCETHTOOL, request)
+
+
+def gro(device: str) -> None:
+    """Switch GRO on and have it hold a segment for 200 ms, so that the next one finds it."""
+    _ethtool(device, _SET_GRO, 1)
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        netns.mount("sysfs", folder, "sysfs")  # shows the devices of the current namespace
+        try:
+            folder_of_device = Path(folder, "class", "net", device)
+            (folder_of_device / "gro_flush_timeout").write_text("200000000")
+            (folder_of_device / "napi_defer_hard_irqs").write_text("1000")
+        finally:
+            _libc.umount2(folder.encode(), 2)
+
+
+def clone(device: str, target: str, mark: str) -> None:
+    """Attach a program that marks packets and sends copies on, at tc ingress."""
+    with bpf.loaded(programs.clone(int(mark, 0), socket.if_nametoindex(target))) as fd:
+        bpf.attach(fd, device, "ingress", 1)
+
+
+def xdp(device: str, mark: str) -> None:
+    """Attach an XDP program that puts a mark in front of each frame."""
+    fd = programs.load_xdp(programs.store_metadata(int(mark, 0)))
+    try:
+        attached = attribute(_XDP_FD, struct.pack("=i", fd))
+        attached += attribute(_XDP_FLAGS, struct.pack("=I", _GENERIC))
+        _link(_SETLINK, 0, socket.if_nametoindex(device), attribute(_XDP | _NESTED, attached))
+    finally:
+        os.close(fd)
+
+
+def metadata(device: str) -> None:
+    """Attach a program that turns XDP metadata into the mark, at tc ingress."""
+    with bpf.loaded(programs.mark_from_metadata()) as fd:
+        bpf.attach(fd, device, "ingress", 1)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "netkit": netkit,
+    "tun": try_tunnel,
+    "offload": offload,
+    "gro": gro,
+    "clone": clone,
+    "xdp": xdp,
+    "metadata": metadata,
+}

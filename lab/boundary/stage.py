@@ -1,0 +1,106 @@
+"""A row that stands: its namespaces, what is watched, and what the acts have open."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from lab.boundary import steps, watch
+from lab.boundary.networks import NETWORKS
+from lab.boundary.queue import PacketQueue
+from lab.boundary.row import Row
+from lab.boundary.watch import Watched
+from lab.errors import SandboxError
+from lab.kernel.netlink import NLM_DUMP, NLM_REQUEST, NLMSG_DONE, messages
+from lab.kernel.nftables import Nft
+from lab.kernel.sandbox import Sandbox
+from lab.topology.build import Network, build
+
+_GETLINK, _UP, _RUNNING = 18, 0x1, 0x40
+_PATIENCE = 3.0
+
+
+@dataclass(slots=True)
+class Stage:
+    """One row in its namespaces; ``stack`` takes everything down again."""
+
+    row: Row
+    sandbox: Sandbox
+    network: Network
+    stack: ExitStack
+    watched: Watched = field(default_factory=Watched)
+    queues: dict[str, PacketQueue] = field(default_factory=dict)
+    tunnels: dict[str, int] = field(default_factory=dict)
+
+    def run(self, text: str) -> None:
+        """Run commands in the row's notation."""
+        if text.strip():
+            steps.run(text, self.network.namespaces, self.network.home)
+
+    def settle(self) -> None:
+        """Return when the packets sent so far are dealt with, and note what arrived."""
+        self.sandbox.settler.settle()
+        watch.drain(self.watched, self.row.readings)
+
+
+def set_up(row: Row, sandbox: Sandbox, stack: ExitStack) -> Stage:
+    """Build a row, watch its places, and return when its devices transmit."""
+    network = build(NETWORKS[row.network], row.family, sandbox.home)
+    stack.callback(network.close)
+    stage = Stage(row, sandbox, network, stack)
+    stage.run(row.built)
+    for node, netns in network.namespaces.items():
+        with netns.inside(network.home):
+            _wait_for_links(node)
+    return stage
+
+
+def start_watching(stage: Stage) -> None:
+    """Install the chains and open the sockets that read marks."""
+    namespaces, readings = stage.network.namespaces, tuple(enumerate(stage.row.readings))
+    for node in dict.fromkeys(reading.node for _, reading in readings):
+        with namespaces[node].inside(stage.network.home):
+            context = Nft()
+            stage.stack.callback(context.close)
+            here = [(n, r) for n, r in readings if r.node == node]
+            watch.add_sets(stage.watched, here, stage.row.match, context)
+            for number, reading in here:
+                _open(stage, number, *reading.where)
+
+
+def _open(stage: Stage, number: int, kind: str, name: str = "", way: str = "") -> None:
+    node = stage.row.readings[number].node
+    if kind == "tap":
+        tap = stage.stack.enter_context(watch.open_tap(name))
+        stage.watched.taps[number] = (tap, way == "out")
+    if kind == "socket":
+        receiver = watch.open_receiver(int(name), stage.row.family)
+        stage.watched.receivers[node, int(name)] = stage.stack.enter_context(receiver)
+
+
+def _wait_for_links(node: str) -> None:
+    """Wait until every device of the current namespace that is up also transmits.
+
+    Asking for the state makes the kernel finish what it has put off.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.settimeout(_PATIENCE)
+        while waiting := [f for f in _flags(sock) if f & _UP and not f & _RUNNING]:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{len(waiting)} devices of {node} do not transmit")
+
+
+def _flags(sock: socket.socket) -> list[int]:
+    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+    header = struct.pack("=IHHII", 16 + len(body), _GETLINK, NLM_REQUEST | NLM_DUMP, 1, 0)
+    sock.send(header + body)
+    found: list[int] = []
+    while True:
+        for kind, payload in messages(sock.recv(1 << 16)):
+            if kind == NLMSG_DONE:
+                return found
+            found.append(struct.unpack_from("=I", payload, 8)[0])
