@@ -1,17 +1,16 @@
 """Upstream's own expected rules, and which of them an entry has [pure].
 
-A golden file holds what upstream's tests expect, in native syntax as upstream writes it. Comment
-lines at its top say what it is compared with::
+A golden file holds what upstream's tests expect, in native syntax as upstream writes it:
+iptables-restore or nft text. ``tests/golden/tailscale/1.102.3-router.rules`` is about tailscale
+1.102.3; its first comment names the source. Comment lines may say more::
 
-    # entry: tailscale@1.102.3:iptables
-    # family: ipv4
-    # source: tailscale/tailscale@v1.102.3:util/linuxfw/iptables_runner_test.go#L116-L175
-    # let: cali1234 = {{ pod-a.dev }}
+    # entry: tailscale@1.102.3:iptables     where the file's name leaves a choice
+    # family: ipv6                          or ``ipv6`` in the file's name
+    # let: cali1234 = {{ pod-a.dev }}       what a name of upstream's test is called in the lab
 
-``let`` says what a name of upstream's test is called in the lab. ``*.rules`` is iptables-restore
-text, ``*.nft`` is nft text. Every rule in it that concerns marks must be found in the same chain of
-the entry, in the same order, as the kernel lists both; ``shape`` says what may differ. Any other
-difference must be explained in ``explained.toml``.
+Every rule in it that concerns marks must be found in the same chain of the entry, in the same
+order, as the kernel lists both; ``shape`` says what may differ. Any other difference must be
+explained in ``explained.toml``.
 """
 
 from __future__ import annotations
@@ -22,15 +21,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.errors import EntryError
-from lab.fidelity.restore import completed
-from lab.fidelity.shape import concerns_marks, shape, without_comment
+from lab.errors import UsageError
+from lab.fidelity.match import match, said
+from lab.fidelity.restore import completed, undeclared_sets
+from lab.fidelity.shape import concerns_marks
 from lab.native.rule import Rule
+from lab.registry.find import find
 from lab.registry.software import Ruleset, Software, Tool
-from lab.traffic.flow import FAMILIES, Family
+from lab.traffic.flow import Family
 
 _HEADER = re.compile(r"# (?P<key>entry|family|source|let): *(?P<value>.+)")
-_TOOLS: dict[str, Tool] = {".rules": "iptables", ".nft": "nft"}
+_SOURCE = re.compile(r"# (\S+/\S+@\S+.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,12 @@ class Golden:
     """One file of upstream's expectations; ``lets`` maps names of upstream's test to the lab's."""
 
     name: str
-    entry: str
     family: Family
     tool: Tool
     text: str
     source: str = ""
     lets: tuple[tuple[str, str], ...] = ()
+    entry: str = ""
 
     def in_the_lab(self) -> str:
         """Return the text with upstream's names replaced."""
@@ -65,6 +66,10 @@ class Golden:
             file=self.name,
         )
         sets = tuple(r for r in entry.rulesets if r.tool == "ipset")
+        if self.tool == "iptables":
+            declared = "".join(r.text for r in sets)
+            more = undeclared_sets(text, declared, self.family)
+            sets += (Ruleset("ipset", more, families=(self.family,)),) if more else ()
         return replace(entry, mode="golden", rulesets=(*sets, ruleset), flows=())
 
 
@@ -83,29 +88,56 @@ class Comparison:
 
 
 def read(folder: Path) -> tuple[Golden, ...]:
-    """Read every golden file below a folder. Raises EntryError with file and remedy."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in _TOOLS)
+    """Read every golden file below a folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".rules", ".nft"))
     return tuple(_golden(path, path.relative_to(folder).as_posix()) for path in paths)
 
 
 def _golden(path: Path, name: str) -> Golden:
     text = path.read_text(encoding="utf-8")
+    said_first = _SOURCE.search(text)
+    header = {"source": said_first[1] if said_first else ""}
     lets: list[tuple[str, str]] = []
-    header: dict[str, str] = {}
     for found in _HEADER.finditer(text):
         if found["key"] == "let":
             theirs, _, ours = found["value"].partition(" = ")
             lets.append((theirs.strip(), ours.strip()))
         else:
             header[found["key"]] = found["value"].strip()
-    family = next((f for f in FAMILIES if f == header.get("family", "ipv4")), None)
-    if "entry" not in header or family is None:
-        raise EntryError(
-            f"{path}: expected a line '# entry: name@release:mode' and, unless it is ipv4, "
-            "'# family: ipv6'"
+    six = "ipv6" in (header.get("family", ""), *path.stem.split("-"))
+    return Golden(
+        name=name,
+        family="ipv6" if six else "ipv4",
+        tool="iptables" if re.search(r"^COMMIT$", text, re.MULTILINE) else "nft",
+        text=text,
+        source=header["source"],
+        lets=tuple(lets),
+        entry=header.get("entry", ""),
+    )
+
+
+def entry_of(golden: Golden, entries: Iterable[Software]) -> Software:
+    """Find the entry that a golden file is about. Raises UsageError with the remedy."""
+    known = tuple(entries)
+    if golden.entry:
+        return find(golden.entry, known)
+    software, _, file = golden.name.partition("/")
+    stem = file.rpartition(".")[0]
+    fitting = [
+        s
+        for s in known
+        if s.name == software
+        and f"{stem}-".startswith(f"{s.release}-")
+        and any(r.tool == golden.tool for r in s.rulesets)
+    ]
+    if not fitting:
+        raise UsageError(
+            f"golden file {golden.name!r} fits no entry with {golden.tool} rules; "
+            "name it <software>/<release>….rules, or add a line '# entry: name@release:mode'"
         )
-    source = header.get("source", "")
-    return Golden(name, header["entry"], family, _TOOLS[path.suffix], text, source, tuple(lets))
+    return max(
+        fitting, key=lambda s: (len(s.release), f"-{s.mode}-" in f"-{stem}-", s.default_mode)
+    )
 
 
 def explanations(folder: Path) -> dict[str, dict[str, str]]:
@@ -122,34 +154,10 @@ def compare(golden: Golden, theirs: Iterable[Rule], ours: Sequence[Rule]) -> Com
 
     ``confirmed`` holds the positions, within ``ours``, of the rules that were found.
     """
-    found: list[Rule] = []
-    missing: list[str] = []
-    confirmed: set[int] = set()
-    after: dict[tuple[str, str], int] = {}
-    for rule in theirs:
-        if rule.tool != golden.tool or not concerns_marks(rule.listed or rule.written):
-            continue
-        chain = (rule.table, rule.chain)
-        position = _position(rule, ours, after.get(chain, 0))
-        if position is None:
-            missing.append(said(rule))
-            continue
-        after[chain] = position + 1
-        confirmed.add(position)
-        found.append(rule)
-    return Comparison(golden, tuple(found), tuple(missing), frozenset(confirmed))
-
-
-def said(rule: Rule) -> str:
-    """Write a rule with its table, as explanations name it."""
-    text = without_comment(rule.listed or rule.written)
-    return f"{rule.table}: {text}" if text.startswith("-A ") else f"{rule.where}: {text}"
-
-
-def _position(rule: Rule, ours: Sequence[Rule], start: int) -> int | None:
-    wanted = shape(rule.listed)
-    for position, candidate in enumerate(ours[start:], start):
-        same_chain = (candidate.table, candidate.chain) == (rule.table, rule.chain)
-        if same_chain and rule.listed and shape(candidate.listed) == wanted:
-            return position
-    return None
+    telling = [
+        rule
+        for rule in theirs
+        if rule.tool == golden.tool and concerns_marks(rule.listed or rule.written)
+    ]
+    result = match(telling, ours)
+    return Comparison(golden, result.found, tuple(map(said, result.missing)), result.positions)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 from lab.native.iptables_text import BUILTIN, Change, changes
+from lab.traffic.flow import Family
 
+_SET = re.compile(r"--match-set (\S+) (\S+)")
+_SET_TYPES = {1: "hash:net", 2: "hash:ip,port", 3: "hash:ip,port,ip"}
 _TARGET = re.compile(r"(?:-j|-g|--jump|--goto) (\S+)")
 _EXTENSIONS = frozenset(
     (
@@ -36,3 +39,14 @@ def _undeclared(table: str, known: list[Change]) -> list[str]:
     used += [name for change in here for name in _TARGET.findall(change.spec)]
     free = {*declared, *BUILTIN[table], *_EXTENSIONS}
     return [name for name in dict.fromkeys(used) if name not in free]
+
+
+def undeclared_sets(text: str, declared: str, family: Family) -> str:
+    """Return ``ipset restore`` lines for the sets that rules use and ``declared`` does not make."""
+    inet = "inet" if family == "ipv4" else "inet6"
+    lines = [
+        f"create {name} {_SET_TYPES[directions.count(',') + 1]} family {inet}"
+        for name, directions in dict.fromkeys(_SET.findall(text))
+        if f"create {name} " not in declared
+    ]
+    return "\n".join(dict.fromkeys(lines))

@@ -11,6 +11,8 @@ import shlex
 
 _MARKS = re.compile(r"mark", re.IGNORECASE)
 _PLACES = {"-s": "ADDRESS", "-d": "ADDRESS", "-i": "DEVICE", "-o": "DEVICE"}
+_PORTS = {"--dport", "--sport", "--dports", "--sports"}
+_NFT_PORT = re.compile(r"\b([sd]port(?: !=)?) \d+")
 _TARGETS = {"--to-source", "--to-destination", "--on-ip", "--src-range", "--dst-range"}
 _NFT_COMMENT = re.compile(r' comment "[^"]*"')
 _NFT_COUNTER = re.compile(r"\bcounter(?: packets \d+ bytes \d+)? ?")
@@ -22,7 +24,8 @@ _NFT_ADDRESS = re.compile(
 
 def concerns_marks(rule: str) -> bool:
     """Tell whether a rule names a mark, or a chain that is named after one."""
-    return bool(_MARKS.search(without_comment(rule)))
+    plain = without_comment(rule)
+    return bool(_MARKS.search(plain.split(" ", 2)[-1] if plain.startswith("-A ") else plain))
 
 
 def without_comment(rule: str) -> str:
@@ -43,7 +46,7 @@ def without_comment(rule: str) -> str:
 
 
 def shape(rule: str) -> str:
-    """Reduce a listed rule to what it does, wherever: no chain, comment, address or device."""
+    """Reduce a listed rule to what it does: no chain, comment, address, device or port."""
     plain = without_comment(rule)
     return _iptables(plain.split(" ")[2:]) if plain.startswith("-A ") else _nft(plain)
 
@@ -56,6 +59,8 @@ def _iptables(words: list[str]) -> str:
             found.append(_PLACES[previous])
         elif previous in _TARGETS:
             found.append("ADDRESS")
+        elif previous in _PORTS:
+            found.append("PORT")
         elif previous == "--match-set":
             found.append("SET")
         else:
@@ -67,4 +72,5 @@ def _iptables(words: list[str]) -> str:
 def _nft(rule: str) -> str:
     text = _NFT_COUNTER.sub("", rule)
     text = _NFT_DEVICE.sub(r"\1 DEVICE", text)
+    text = _NFT_PORT.sub(r"\1 PORT", text)
     return " ".join(_NFT_ADDRESS.sub("ADDRESS", text).split())

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.fidelity.golden import Comparison, Golden, compare, explanations, read
+from lab.fidelity.golden import Comparison, Golden, compare, entry_of, explanations, read
 from lab.plugin import Lab, entries
-from lab.registry.find import find
 from lab.scenario import Scenario
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.kernel
 
 def compared(lab: Lab, golden: Golden) -> Comparison:
     """List the golden rules and the entry's by the same kernel and compare them."""
-    entry = find(golden.entry, entries())
+    entry = entry_of(golden, entries())
     listed = []
     for software in (golden.as_software(entry), entry):
         scenario = Scenario((software,), families=(golden.family,), variants=("nft",))
