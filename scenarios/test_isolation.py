@@ -16,7 +16,6 @@ from lab.scenario import Scenario
 from lab.verdict.alone import unmet
 from lab.verdict.claims import not_seen, strays
 
-
 ALONE = [scenario for software in entries() for scenario in scenarios(software)]
 # One group per entry: its tests share their runs.
 ENTRIES = [pytest.param(s, marks=pytest.mark.xdist_group(s.title)) for s in entries()]
