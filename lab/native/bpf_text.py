@@ -105,7 +105,8 @@ Condition = MarkIs | Kind | Protocol | Port | Address
 class Program:
     """One line: where it is attached, when it acts and what it does.
 
-    ``to_host`` makes the stack take the packet for its own whatever its MAC address says.
+    ``to_host`` makes the stack take the packet for its own whatever its MAC address says; ``mac``
+    is the destination MAC address to write, six bytes or none.
     """
 
     hook: TcHook
@@ -113,6 +114,7 @@ class Program:
     conditions: tuple[Condition, ...]
     write: Write | None
     to_host: bool
+    mac: bytes
     verdict: Verdict
     target: str
 
@@ -146,25 +148,27 @@ def parse(line: str) -> Program:
         )
     write: Write | None = None
     verdict: Verdict = "continue"
-    target, to_host = "", False
+    target, to_host, mac = "", False, b""
     for action in (part.strip() for part in found["actions"].split(",")):
         first, _, rest = action.partition(" ")
         if action.startswith("mark = "):
             write = _write(action.removeprefix("mark = "))
         elif action == "host":
             to_host = True
+        elif first == "mac":
+            mac = _mac(rest)
         elif action in ("accept", "drop"):
             verdict = "accept" if action == "accept" else "drop"
         elif first in _REDIRECTS and rest:
             verdict, target = _REDIRECTS[first], rest
         else:
             raise ValueError(
-                f"unknown action {action!r}; known: mark = …, host, accept, drop, "
+                f"unknown action {action!r}; known: mark = …, host, mac ADDRESS, accept, drop, "
                 f"{', '.join(f'{name} DEVICE' for name in _REDIRECTS)}"
             )
     hook: TcHook = "ingress" if found["hook"] == "ingress" else "egress"
     conditions = tuple(_conditions(found["conditions"] or ""))
-    return Program(hook, found["device"], conditions, write, to_host, verdict, target)
+    return Program(hook, found["device"], conditions, write, to_host, mac, verdict, target)
 
 
 def _write(text: str) -> Write:
@@ -191,6 +195,12 @@ def _number(text: str) -> int:
     if not 0 <= number <= WORD:
         raise ValueError(f"{text} does not fit in 32 bits")
     return ~number & WORD if inverted else number
+
+
+def _mac(text: str) -> bytes:
+    if not re.fullmatch(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", text):
+        raise ValueError(f"{text!r} is not a MAC address; expected e.g. 02:fc:00:00:01:02")
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _conditions(text: str) -> Iterator[Condition]:
@@ -235,11 +245,13 @@ def _port(text: str) -> int:
 
 _MARK_OFFSET = 8  # offsetof(struct __sk_buff, mark), include/uapi/linux/bpf.h
 _OK, _SHOT, _UNSPEC = 0, 2, -1  # TC_ACT_*, include/uapi/linux/pkt_cls.h
-_REDIRECT, _CHANGE_TYPE, _REDIRECT_NEIGH, _REDIRECT_PEER = 23, 32, 152, 155  # helper numbers
+# Helper numbers, include/uapi/linux/bpf.h.
+_STORE_BYTES, _REDIRECT, _CHANGE_TYPE, _REDIRECT_NEIGH, _REDIRECT_PEER = 9, 23, 32, 152, 155
 _FROM_INGRESS = 1  # BPF_F_INGRESS
 _MOV, _MOV_REG, _MOV32, _AND32, _OR32 = 0xB7, 0xBF, 0xB4, 0x54, 0x44
 _ADD, _AND, _SHIFT = 0x07, 0x57, 0x67
 _LOAD, _STORE, _CALL, _EXIT = 0x61, 0x63, 0x85, 0x95
+_STACK_WORD, _STACK_HALF = 0x62, 0x6A
 _ABS_BYTE, _ABS_HALF, _ABS_WORD, _IND_HALF = 0x30, 0x28, 0x20, 0x48
 _GOTO, _EQUAL32, _DIFFERENT32 = 0x05, 0x16, 0x56
 _ETHERNET = 14
@@ -349,10 +361,28 @@ def _act(program: Program, indexes: Mapping[str, int]) -> list[_Item]:
         ]
     if program.to_host:
         items += [_Step(_MOV_REG, 1, 6), _Step(_MOV, 2), _Step(_CALL, immediate=_CHANGE_TYPE)]
+    if program.mac:
+        items += _readdress(program.mac)
     if program.target:
         return items + _redirect(program.verdict, indexes[program.target])
     code = {"accept": _OK, "drop": _SHOT}.get(program.verdict, _UNSPEC)
     return [*items, _Step(_MOV, immediate=code), _Step(_EXIT)]
+
+
+def _readdress(mac: bytes) -> list[_Item]:
+    """Write the destination MAC address, by way of the stack."""
+    high, low = struct.unpack("<IH", mac)
+    return [
+        _Step(_STACK_WORD, 10, offset=-8, immediate=high),
+        _Step(_STACK_HALF, 10, offset=-4, immediate=low),
+        _Step(_MOV_REG, 1, 6),
+        _Step(_MOV, 2),
+        _Step(_MOV_REG, 3, 10),
+        _Step(_ADD, 3, immediate=0xFFFFFFF8),
+        _Step(_MOV, 4, immediate=6),
+        _Step(_MOV, 5),
+        _Step(_CALL, immediate=_STORE_BYTES),
+    ]
 
 
 def _redirect(verdict: Verdict, index: int) -> list[_Item]:

@@ -49,13 +49,16 @@ def _device(one: Pass, devices: Mapping[int, str], *, arriving: bool) -> str:
 def _writer(
     before: int, first: Reading, passed: set[tuple[str, str]], lookups: Lookups
 ) -> int | None:
-    """Return the last program on the way whose write leads from the one mark to the other."""
+    """Return the last program on the way whose write leads from the one mark to the other.
+
+    A program of another device that redirects comes into question where none on the way does.
+    """
     able = [
-        rule
+        (rule, program)
         for rule, program in lookups.programs
-        if (program.hook, program.device) in passed
-        and program.write is not None
+        if program.write is not None
         and program.may_match(before, first.source, first.destination)
         and program.write.apply(before) == first.mark
     ]
-    return able[-1] if able else None
+    here = [rule for rule, program in able if (program.hook, program.device) in passed]
+    return next(iter((here or [rule for rule, program in able if program.target])[::-1]), None)
