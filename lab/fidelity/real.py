@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,12 @@ from lab.traffic.flow import Family
 _CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 _PODMAN = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/bin")
 _XTABLES = ("iptables", "ip6tables")
+_EVERYWHERE = "/usr/sbin:/sbin:/usr/bin:/bin"
+# All that wg-quick(8) calls, but for nft.
+_WITHOUT_NFT = (
+    *("bash", "wg", "wg-quick", "wireguard-go", "ip", "sysctl", "sort", "cat", "rm", "mkdir"),
+    *("stat", "readlink", "id", "uname", "grep", "sed", "mktemp"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +98,18 @@ def _run(arguments: tuple[str, ...], text: str = "") -> str:
     return result.output
 
 
-def _path(variant: Variant, folder: Path, without: str = "") -> str:
-    """Return a search path on which iptables is one variant, and one program may be missing."""
+def _path(variant: Variant, folder: Path, only: tuple[str, ...] = ()) -> str:
+    """Return a search path with one iptables variant, and ``only`` these other programs."""
     found = folder / "bin"
     found.mkdir()
     for tool in (f"{name}{end}" for name in _XTABLES for end in ("", "-save", "-restore")):
         family, _, end = tool.partition("-")
         real = command.find(f"{family}-{variant}{'-' + end if end else ''}")
         (found / tool).symlink_to(Path(real).resolve())
-    if not without:
-        return f"{found}:/usr/sbin:/sbin:/usr/bin:/bin"
-    for place in ("/usr/sbin", "/sbin", "/usr/bin", "/bin"):
-        for program in Path(place).iterdir():
-            if program.name != without and not (found / program.name).is_symlink():
-                (found / program.name).symlink_to(program)
-    return str(found)
+    for name in only:
+        if program := shutil.which(name, path=_EVERYWHERE):
+            (found / name).symlink_to(program)
+    return str(found) if only else f"{found}:{_EVERYWHERE}"
 
 
 def _refuse_to_load(module: str) -> None:
@@ -209,16 +213,16 @@ def _path_of(network: Network, node: str) -> str:
 @contextmanager
 def _wg_quick(job: Job, network: Network, folder: Path) -> Iterator[None]:
     """Bring up a tunnel that takes the default route; ``wg-quick`` then marks and routes."""
-    yield from _tunnel(job, network, folder, without="")
+    yield from _tunnel(job, network, folder, ())
 
 
 @contextmanager
 def _wg_quick_iptables(job: Job, network: Network, folder: Path) -> Iterator[None]:
     """Do the same where nft is not installed: ``wg-quick`` then uses iptables."""
-    yield from _tunnel(job, network, folder, without="nft")
+    yield from _tunnel(job, network, folder, _WITHOUT_NFT)
 
 
-def _tunnel(job: Job, network: Network, folder: Path, without: str) -> Iterator[None]:
+def _tunnel(job: Job, network: Network, folder: Path, only: tuple[str, ...]) -> Iterator[None]:
     _refuse_to_load("wireguard")
     facts = network.topology.facts_for(job.family)
     program = command.find("wg-quick")
@@ -239,7 +243,7 @@ def _tunnel(job: Job, network: Network, folder: Path, without: str) -> Iterator[
         f"[Peer]\nPublicKey = {public}\nEndpoint = {endpoint}:51820\n"
         f"AllowedIPs = {facts['any']}\n"
     )
-    path = f"PATH={_path(job.variant, folder, without)}"
+    path = f"PATH={_path(job.variant, folder, only)}"
     _run(("env", path, program, "up", str(file)))
     try:
         yield
