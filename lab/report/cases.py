@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lab.record import Run
 from lab.report.names import Names, listed
 from lab.verdict.outcome import Verdict
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +83,26 @@ def _joined(everything: Iterable[str], some: set[str]) -> str:
 
 
 def _products(some: set[Case]) -> list[set[Case]]:
-    """Split cases into sets that are full products, so that each has a short name."""
-    if len(some) == len({c.order for c in some}) * len({c.family for c in some}) * len(
-        {c.variant for c in some}
-    ):
-        return [some] if some else []
-    for key in ("order", "family", "variant"):
-        groups: dict[object, set[Case]] = {}
-        for case in some:
-            groups.setdefault(getattr(case, key), set()).add(case)
-        if len(groups) > 1:
-            return [part for group in _merged(list(groups.values())) for part in _products(group)]
-    return [some]
+    """Split cases into full products of orders, families and variants, which have short names."""
+    orders: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for case in sorted(some, key=lambda c: (c.order, c.family, c.variant)):
+        orders.setdefault(case.order, set()).add((case.family, case.variant))
+    found = []
+    for rest, alike in _shared(orders).items():
+        families: dict[str, set[str]] = {}
+        for family, variant in sorted(rest):
+            families.setdefault(family, set()).add(variant)
+        for variants, those in _shared(families).items():
+            found.append({Case(o, f, v) for o in alike for f in those for v in variants})
+    return found
 
 
-def _merged(groups: Sequence[set[Case]]) -> list[set[Case]]:
-    """Put orders that share the same families and variants together again."""
-    by_rest: dict[frozenset[tuple[str, str]], set[Case]] = {}
-    for group in sorted(groups, key=lambda g: min((c.order, c.family, c.variant) for c in g)):
-        rest = frozenset((c.family, c.variant) for c in group)
-        by_rest.setdefault(rest, set()).update(group)
-    return list(by_rest.values())
+def _shared(groups: dict[K, set[V]]) -> dict[frozenset[V], list[K]]:
+    """Put the keys with the same values together."""
+    found: dict[frozenset[V], list[K]] = {}
+    for key, values in groups.items():
+        found.setdefault(frozenset(values), []).append(key)
+    return found
 
 
 def tried(runs: Sequence[Run], names: Names) -> Tried:

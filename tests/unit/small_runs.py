@@ -140,6 +140,6 @@ def run(experiment: Experiment, cleared: bool) -> Run:
 
 
 def runs(cleared: Callable[[Experiment], bool] = lambda _: True, **options: object) -> list[Run]:
-    """Record alpha and beta, alone and together; ``cleared`` says in which experiments beta harms."""
+    """Record alpha and beta, alone and together; ``cleared`` says where beta harms."""
     scenario = Scenario((ALPHA, BETA), **options)  # type: ignore[arg-type]
     return [run(e, not e.alone and cleared(e)) for e in scenario.experiments()]

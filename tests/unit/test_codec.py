@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import runs
 
 from lab.codec import decode, encode
 from lab.errors import RecordError
@@ -19,7 +20,6 @@ from lab.registry.software import Software
 from lab.scenario import Experiment
 from lab.traffic.flow import Flow
 from lab.verdict.outcome import Verdict
-from small_runs import runs
 
 WORDS = st.integers(0, WORD)
 st.register_type_strategy(Mark, st.builds(Mark, WORDS, WORDS))

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_runs import ALPHA
 
 from lab.errors import EntryError, UsageError
 from lab.registry.find import find, newest, version
 from lab.registry.loader import load
 from lab.registry.software import Software
-from small_runs import ALPHA
 
 SHIPPED = load()
 ENTRIES = (
@@ -40,7 +40,7 @@ ENTRIES = (
     ],
 )
 def test_a_name_finds_its_entry(text: str, title: str) -> None:
-    """A bare name is the newest release in its default mode; aliases and beginnings are understood."""
+    """A bare name is the newest release in its default mode; aliases and beginnings work."""
     assert find(text, ENTRIES).title == title
 
 
@@ -98,7 +98,7 @@ def test_a_missing_file_is_an_error_with_its_path() -> None:
 def test_releases_are_ordered_as_people_do() -> None:
     """Numbers count by value, a pre-release comes before its release, a date before numbers."""
     ordered = ["2018-07-20", "0.8.6", "1.9", "1.10-rc1", "1.10", "1.10.1", "1.102.3", "2"]
-    assert sorted(reversed(ordered), key=version) == ordered
+    assert sorted(ordered[::-1], key=version) == ordered
 
 
 def test_every_bare_name_is_a_default_mode() -> None:

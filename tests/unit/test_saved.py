@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_runs import runs
 
 from lab import saved
 from lab.errors import RecordError, UsageError
 from lab.verdict.compare import compare
-from small_runs import runs
 
 
 @pytest.fixture
