@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.errors import EntryError
 from lab.marks import Mark
 from lab.points import Point
+from lab.registry.lines import key_lines
 from lab.registry.placeholders import names
 from lab.registry.reader import Table
 from lab.registry.software import (
@@ -53,7 +54,7 @@ def read(path: Path) -> Software:
         raise EntryError(f"{path}: not UTF-8 text; expected a TOML registry entry") from None
     except OSError as problem:
         raise EntryError(f"{path}: cannot be read: {problem.strerror}") from None
-    return _software(Table(values, str(path)), source)
+    return _software(Table(values, str(path), lines=key_lines(source)), source)
 
 
 def _software(table: Table, text: str) -> Software:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lab.errors import EntryError
+from lab.registry.lines import line_of
 
 T = TypeVar("T")
 
 
 class Table:
-    """One TOML table that is read key by key; ``done`` refuses what nobody asked for."""
+    """One TOML table that is read key by key; ``done`` refuses what nobody asked for.
 
-    def __init__(self, values: dict[str, Any], file: str, path: str = "") -> None:
+    ``lines`` says on which line of the file each key stands.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        file: str,
+        path: str = "",
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
         self._values = dict(values)
+        self._lines = lines or {}
         self._asked: set[str] = set()
         self.file = file
         self.path = path
 
     def error(self, key: str, problem: str) -> EntryError:
-        """Return an EntryError that names the file and the key."""
-        return EntryError(f"{self.file}: key {self._at(key)!r}: {problem}")
+        """Return an EntryError that names the file, the line where it is known, and the key."""
+        line = f":{line_of(self._at(key), self._lines)}" if self._lines else ""
+        return EntryError(f"{self.file}{line}: key {self._at(key)!r}: {problem}")
 
     def text(self, key: str, default: str | None = None) -> str:
         """Read a string; without a default it is required."""
@@ -61,7 +73,7 @@ class Table:
     def table(self, key: str) -> Table | None:
         """Read a sub-table, or None where it is absent."""
         value = self._typed(key, dict, "a table", {})
-        return Table(value, self.file, self._at(key)) if value else None
+        return Table(value, self.file, self._at(key), self._lines) if value else None
 
     def tables(self, key: str) -> Iterator[Table]:
         """Read an array of tables (``[[key]]``)."""
@@ -69,7 +81,7 @@ class Table:
         for number, item in enumerate(value):
             if not isinstance(item, dict):
                 raise self.error(key, f"expected [[{key}]] tables, not {item!r}")
-            yield Table(item, self.file, f"{self._at(key)}[{number}]")
+            yield Table(item, self.file, f"{self._at(key)}[{number}]", self._lines)
 
     def rest(self) -> dict[str, Any]:
         """Take every key that was not asked for yet, for tables whose keys are free names."""

@@ -166,7 +166,9 @@ def test_a_bad_mask_names_file_and_key(tmp_path: Path) -> None:
     path = entry(tmp_path, 'mask = "0x2000"', 'mask = "0x2000000000"')
     done = run("check", str(path))
     assert done.returncode == 4
-    assert f"{path}: key 'allocation[0].mask': 0x2000000000 does not fit" in done.stderr
+    line = path.read_text().splitlines().index('mask = "0x2000000000"') + 1
+    said = f"{path}:{line}: key 'allocation[0].mask': 0x2000000000 does not fit"
+    assert said in done.stderr
 
 
 def test_a_refused_rule_names_file_and_line(tmp_path: Path) -> None:

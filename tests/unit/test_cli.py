@@ -61,7 +61,9 @@ def test_a_bad_mask_names_file_and_key(tmp_path: Path, capsys: pytest.CaptureFix
     shipped = Path(lab.load()[0].file).read_text()
     entry.write_text(shipped.replace('mask = "', 'mask = "0xzz', 1))
     assert cli.run(["show", str(entry)]) == 4
-    assert f"{entry}: key 'allocation[0].mask': " in capsys.readouterr().err
+    lines = entry.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "0xzz" in text)
+    assert f"{entry}:{line}: key 'allocation[0].mask': " in capsys.readouterr().err
 
 
 def test_judge_tells_the_conflict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
