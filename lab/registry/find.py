@@ -30,16 +30,16 @@ def find(text: str, entries: Iterable[Software]) -> Software:
             "such as tailscale@1.102.3:nft, or the path of a .toml file"
         )
     found = _named(parts["name"], list(entries))
-    if parts["release"]:
-        found = _released(parts["release"], found)
     if parts["mode"]:
         found = _in_mode(parts["mode"], found)
+    if parts["release"]:
+        found = _released(parts["release"], found, parts["mode"] or "")
     return newest(found)
 
 
 def newest(entries: Sequence[Software]) -> Software:
-    """Return the newest release, in its default mode where there is a choice."""
-    return max(entries, key=lambda s: (version(s.release), s.default_mode))
+    """Return the newest release that is in its default mode; of none such, the newest at all."""
+    return max(entries, key=lambda s: (s.default_mode, version(s.release)))
 
 
 def version(release: str) -> tuple[tuple[int, str], ...]:
@@ -59,30 +59,24 @@ def _named(name: str, entries: list[Software]) -> list[Software]:
     return found
 
 
-def _released(release: str, entries: list[Software]) -> list[Software]:
-    wanted = re.sub(r"^v(?=\d)", "", release)
-    exact = [s for s in entries if s.release == wanted]
-    alias = [s for s in entries if wanted in s.aliases]
-    begins = [
-        s for s in entries if any(r.startswith(f"{wanted}.") for r in (s.release, *s.aliases))
-    ]
-    found = exact or alias or begins
-    if not found:
-        raise _unknown_release(release, entries)
-    best = max(version(s.release) for s in found)
-    return [s for s in found if version(s.release) == best]
-
-
-def _unknown_release(release: str, entries: list[Software]) -> UsageError:
-    name = entries[0].name
-    known = {r for s in entries for r in (s.release, *s.aliases)}
-    return unknown(f"release of {name}", release, known)
-
-
 def _in_mode(mode: str, entries: list[Software]) -> list[Software]:
     found = [s for s in entries if s.mode == mode]
     if not found:
-        releases = {s.release for s in entries}
-        one = f" {entries[0].release}" if len(releases) == 1 else ""
-        raise unknown(f"mode of {entries[0].name}{one}", mode, {s.mode for s in entries})
+        raise unknown(f"mode of {entries[0].name}", mode, {s.mode for s in entries})
     return found
+
+
+def _released(release: str, entries: list[Software], mode: str) -> list[Software]:
+    wanted = re.sub(r"^v(?=\d)", "", release)
+    exact = [s for s in entries if s.release == wanted]
+    alias = [s for s in entries if wanted in s.aliases]
+    begins = [s for s in entries if any(r.startswith(f"{wanted}.") for r in _releases(s))]
+    found = exact or alias or begins
+    if not found:
+        kind = f"release of {entries[0].name}{f' in mode {mode}' if mode else ''}"
+        raise unknown(kind, release, {r for s in entries for r in _releases(s)})
+    return found
+
+
+def _releases(entry: Software) -> tuple[str, ...]:
+    return entry.release, *entry.aliases

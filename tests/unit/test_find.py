@@ -18,6 +18,7 @@ ENTRIES = (
     replace(ALPHA, release="1.9.0", aliases=("1.9",)),
     replace(ALPHA, release="1.10.2", aliases=("1.11",), mode="iptables"),
     replace(ALPHA, release="1.10.2", mode="nft", default_mode=False, aliases=()),
+    replace(ALPHA, release="1.20", mode="bpf", default_mode=False, aliases=()),
     replace(ALPHA, release="2018-07-20", aliases=()),
     replace(ALPHA, name="beta", release="0.1", aliases=()),
 )
@@ -36,6 +37,9 @@ ENTRIES = (
         ("alpha@1.11", "alpha@1.10.2:iptables"),
         ("alpha@1.10:nft", "alpha@1.10.2:nft"),
         ("alpha@2018-07-20", "alpha@2018-07-20:iptables"),
+        ("alpha:bpf", "alpha@1.20:bpf"),
+        ("alpha@1.20", "alpha@1.20:bpf"),
+        ("alpha@1:nft", "alpha@1.10.2:nft"),
         ("beta", "beta@0.1:iptables"),
     ],
 )
@@ -52,7 +56,7 @@ def test_a_name_finds_its_entry(text: str, title: str) -> None:
         ("calico@3.20", "3.20"),
         ("tailscale@1.1.0", "1.1.0"),
         ("tailscale:nft", "1.102.3"),
-        ("portmap@1.9.1", "0.8.6"),
+        ("portmap@1.0.0", "0.8.6"),
     ],
 )
 def test_shipped_entries_are_found(text: str, release: str) -> None:
@@ -66,9 +70,12 @@ def test_shipped_entries_are_found(text: str, release: str) -> None:
         ("alfa", "unknown software 'alfa'; did you mean 'alpha'? known: alpha, beta"),
         ("xyz", "unknown software 'xyz'; known: alpha, beta"),
         ("alpha@1.8", "unknown release of alpha '1.8'; did you mean"),
-        ("alpha@1.8", "known: 1.9, 1.9.0, 1.10.2, 1.11, 2018-07-20"),
-        ("alpha@1.9:nft", "unknown mode of alpha 1.9.0 'nft'; known: iptables"),
-        ("alpha:bpf", "unknown mode of alpha 'bpf'; known: iptables, nft"),
+        ("alpha@1.8", "known: 1.9, 1.9.0, 1.10.2, 1.11, 1.20, 2018-07-20"),
+        (
+            "alpha@1.9:nft",
+            "unknown release of alpha in mode nft '1.9'; ",
+        ),
+        ("alpha:xy", "unknown mode of alpha 'xy'; known: bpf, iptables, nft"),
         ("al pha", "'al pha' names no software; expected name[@release][:mode]"),
         ("", "'' names no software"),
         ("alpha@", "'alpha@' names no software"),
