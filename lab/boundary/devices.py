@@ -2,7 +2,7 @@
 
 ``netkit NAME PEER none|default`` makes a pair (iproute2 before 6.8 does not know it);
 ``tun NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
-``gro DEVICE`` makes GRO wait for a second segment; ``clone DEVICE TARGET MARK`` marks what comes
+``wireguard NAME KEY PEER ENDPOINT FWMARK`` is ``wg set``; ``gro DEVICE`` makes GRO wait for a second segment; ``clone DEVICE TARGET MARK`` marks what comes
 in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front of each
 frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark.
 """
@@ -99,6 +99,25 @@ def gro(device: str) -> None:
             _libc.umount2(folder.encode(), 2)
 
 
+def wireguard(name: str, private: str, peer: str, endpoint: str, fwmark: str) -> None:
+    """Give a WireGuard device its key, port 51820, fwmark and one peer for all addresses."""
+    from pyroute2 import WireGuard
+
+    with WireGuard() as generic:
+        generic.set(
+            name,
+            private_key=private,
+            listen_port=51820,
+            fwmark=int(fwmark, 0),
+            peer={
+                "public_key": peer,
+                "endpoint_addr": endpoint,
+                "endpoint_port": 51820,
+                "allowed_ips": ["0.0.0.0/0"],
+            },
+        )
+
+
 def clone(device: str, target: str, mark: str) -> None:
     """Attach a program that marks packets and sends copies on, at tc ingress."""
     with bpf.loaded(programs.clone(int(mark, 0), socket.if_nametoindex(target))) as fd:
@@ -127,6 +146,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tun": try_tunnel,
     "offload": offload,
     "gro": gro,
+    "wireguard": wireguard,
     "clone": clone,
     "xdp": xdp,
     "metadata": metadata,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab.boundary import acts, connections, devices, frames
-from lab.boundary.queue import PacketQueue
+from lab.boundary.nfqueue import PacketQueue
 from lab.boundary.stage import Stage
 from lab.errors import SandboxError
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 from lab.boundary import steps, watch
 from lab.boundary.networks import NETWORKS
-from lab.boundary.queue import PacketQueue
+from lab.boundary.nfqueue import PacketQueue
 from lab.boundary.row import Row
 from lab.boundary.watch import Watched
 from lab.errors import SandboxError
-from lab.kernel.netlink import NLM_DUMP, NLM_REQUEST, NLMSG_DONE, messages
+from lab.kernel.netlink import NLM_REQUEST, messages
 from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.topology.build import Network, build
 
-_GETLINK, _UP, _RUNNING = 18, 0x1, 0x40
+_NEWLINK, _GETLINK, _UP, _RUNNING = 16, 18, 0x1, 0x40
 _PATIENCE = 3.0
 
 
@@ -95,12 +95,14 @@ def _wait_for_links(node: str) -> None:
 
 
 def _flags(sock: socket.socket) -> list[int]:
-    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-    header = struct.pack("=IHHII", 16 + len(body), _GETLINK, NLM_REQUEST | NLM_DUMP, 1, 0)
-    sock.send(header + body)
-    found: list[int] = []
-    while True:
-        for kind, payload in messages(sock.recv(1 << 16)):
-            if kind == NLMSG_DONE:
-                return found
-            found.append(struct.unpack_from("=I", payload, 8)[0])
+    """Ask for every device by itself: a dump of all would not finish what is put off."""
+    return [_ask(sock, index) for index, _ in socket.if_nameindex()]
+
+
+def _ask(sock: socket.socket, index: int) -> int:
+    body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    sock.send(struct.pack("=IHHII", 16 + len(body), _GETLINK, NLM_REQUEST, 1, 0) + body)
+    for kind, payload in messages(sock.recv(1 << 16)):
+        if kind == _NEWLINK:
+            return int(struct.unpack_from("=I", payload, 8)[0])
+    return 0

@@ -120,21 +120,21 @@ def _group_policy(sent: int) -> Row:
     )  # fmt: skip
 
 
-_KEYS = (
-    ("cGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYSAxMjM=", "b", "10.0.0.2"),
-    ("cGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYiAxMjM=", "a", "10.0.0.1"),
+_KEYS = (  # private and public; they guard nothing
+    ("dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYSAxMjM=", "/uhqnslQSXVS0dLDjRykmdgZtzDhTiTXo53P+SKeVEw="),
+    ("dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYiAxMjM=", "JL9y3FPaBi4v4ofScQlHdjYj7aDITiCyCC8J1Ed/eDI="),
 )
 
 
 def _wireguard(node_a: str, node_b: str, fwmark: int = 0) -> str:
-    sides = (("a", node_a, "10.0.9.1", 0), ("b", node_b, "10.0.9.2", 1))
+    sides = (("a", node_a, "10.0.9.1", "10.0.0.2"), ("b", node_b, "10.0.9.2", "10.0.0.1"))
     text = ""
-    for made, node, address, number in sides:
-        key, _, endpoint = _KEYS[number]
+    for number, (made, node, address, endpoint) in enumerate(sides):
+        private, peer = _KEYS[number][0], _KEYS[1 - number][1]
         move = f"{made}: ip link set t0 netns {{{node}}}\n" if node != made else ""
         text += (
             f"{made}: ip link add t0 type wireguard\n"
-            f"{made}: wireguard t0 {key} {_KEYS[1 - number][0]} {endpoint} {fwmark:#x}\n{move}"
+            f"{made}: wireguard t0 {private} {peer} {endpoint} {fwmark:#x}\n{move}"
             f"{node}: ip addr add {address}/24 dev t0\n{node}: ip link set t0 up\n"
         )
     return text
