@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,8 @@ def test_what_is_wrong_is_named_by_file_and_key(
     path = write(tmp_path, ENTRY.replace(old, new, 1))
     with pytest.raises(EntryError) as caught:
         loader.read(path)
-    assert str(caught.value).startswith(f"{path}: key {key!r}: ")
+    said = str(caught.value)
+    assert re.match(rf"{re.escape(str(path))}:\d+: key {re.escape(repr(key))}: ", said)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
