@@ -6,12 +6,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lab.fidelity.match import Match, match
-from lab.fidelity.real import Job, Listing
 from lab.native import nft_text
 from lab.native.iptables_text import saved
 from lab.native.rule import Rule
 from lab.record import Fate, Reading, Run, Write
 from lab.registry.software import Ruleset, Software, Tool
+from lab.scenario import Variant
+from lab.traffic.flow import Family
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which program to run, and what it finds: the addresses of the topology's first pod."""
+
+    program: str
+    family: Family
+    variant: Variant = "nft"
+    pod_prefix: str = "veth"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What stood in the namespace after the program ran, as the tools list it."""
+
+    iptables: str
+    nft: str
+    policy: str
+    route_localnet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

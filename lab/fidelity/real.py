@@ -12,17 +12,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import UnsupportedError
+from lab.fidelity.programs import Job, Listing
 from lab.kernel import command
 from lab.kernel.features import dormant
 from lab.kernel.sandbox import Sandbox
 from lab.scenario import Variant
 from lab.topology import library
 from lab.topology.build import Network, build, write_sysctl
-from lab.traffic.flow import Family
 
 _CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 _PODMAN = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/bin")
@@ -33,26 +32,6 @@ _WITHOUT_NFT = (
     *("bash", "wg", "wg-quick", "wireguard-go", "ip", "sysctl", "sort", "cat", "rm", "mkdir"),
     *("stat", "readlink", "id", "uname", "grep", "sed", "mktemp"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Which program to run, and what it finds: the addresses of the topology's first pod."""
-
-    program: str
-    family: Family
-    variant: Variant = "nft"
-    pod_prefix: str = "veth"
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What stood in the namespace after the program ran, as the tools list it."""
-
-    iptables: str
-    nft: str
-    policy: str
-    route_localnet: tuple[str, ...] = ()
 
 
 def install(sandbox: Sandbox, job: Job) -> Listing:

@@ -15,13 +15,14 @@ from lab.fidelity.match import said
 from lab.fidelity.programs import (
     CONFIRMS,
     Confirms,
+    Job,
+    Listing,
     both_ways,
     fates,
     packets,
     rules,
     with_real_rules,
 )
-from lab.fidelity.real import Job, Listing
 from lab.plugin import Lab, entries
 from lab.record import Run
 from lab.registry.find import find
