@@ -81,7 +81,7 @@ def offload(device: str, _: str) -> None:
 
 def _ethtool(device: str, what: int, value: int) -> None:
     content = ctypes.create_string_buffer(struct.pack("=II", what, value))
-    request = struct.pack("=16sP16x", device.encode(), ctypes.addressof(content))
+    request = struct.pack("@16sP16x", device.encode(), ctypes.addressof(content))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCETHTOOL, request)
 

@@ -70,6 +70,9 @@ def _transport(act: Frame) -> Any:
         return UDP(sport=5001, dport=act.port) / PAYLOAD
     if act.kind == "tcp":
         return TCP(sport=5001, dport=act.port, flags="S", seq=1)
+    if act.kind == "segment":
+        sequence = 1000 + act.part * len(PAYLOAD)
+        return TCP(sport=5001, dport=act.port, flags="A", seq=sequence, ack=1) / PAYLOAD
     return ICMPv6EchoRequest(data=PAYLOAD) if ":" in act.source else ICMP() / PAYLOAD
 
 
