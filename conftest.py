@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,12 @@ def differences(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
         appeared = name.startswith("/proc/sys") and name not in before
         if before.get(name, "") != after.get(name, "") and not appeared:
             yield (f"{name}\n  before: {before.get(name, '')!r}\n  after:  {after.get(name, '')!r}")
+
+
+@pytest.fixture(name="caller")
+def caller_fixture() -> Callable[[], dict[str, str]]:
+    """Return what reads the namespace that the tests are started in."""
+    return caller
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

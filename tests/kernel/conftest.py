@@ -1,0 +1,96 @@
+"""What the kernel tests share: a worker to call functions in, and entries written on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.errors import UnsupportedError
+from lab.plugin import Lab
+from lab.record import Run
+from lab.registry.loader import read
+from lab.registry.software import Software
+from lab.runner.pool import Pool
+from lab.runner.protocol import Task
+from lab.scenario import Scenario, Variant
+from lab.traffic.flow import Family
+
+ROOT = Path(__file__).parents[2]
+Inside = Callable[..., object]
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Pool]:
+    """Start a worker that can import this folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        pool = Pool(1)
+    with pool:
+        yield pool
+
+
+@pytest.fixture
+def inside(worker: Pool) -> Inside:
+    """Return what calls a function of ``inside.py`` in a worker's sandbox."""
+
+    def call(function: str, argument: object = None) -> object:
+        try:
+            return worker.call(Task(f"tests.kernel.inside:{function}", argument))
+        except UnsupportedError as problem:
+            pytest.skip(str(problem))
+
+    return call
+
+
+@pytest.fixture
+def write_entry(tmp_path: Path) -> Callable[..., Software]:
+    """Return what makes a registry entry of rulesets and one flow."""
+
+    def write(title: str, *rulesets: dict[str, object], **flow: object) -> Software:
+        blocks = [_block("ruleset", r) for r in rulesets]
+        flows = [_block("flow", flow) + RELIED] if flow else []
+        path = tmp_path / f"{title}.toml"
+        path.write_text(f'name = "{title}"\n{HEAD}' + "".join(blocks + flows))
+        return read(path)
+
+    return write
+
+
+HEAD = """\
+release = "1"
+mode = "m"
+style = "bitwise"
+summary = "made by a test"
+source = "me/made@v1"
+"""
+RELIED = """\
+[[flow.relies]]
+at = "node prerouting first"
+mark = "0x0/0x0"
+"""
+
+
+def _block(kind: str, values: dict[str, object]) -> str:
+    lines = [f"{key.replace('_', '-')} = {_value(value)}" for key, value in values.items()]
+    return "\n".join([f"[[{kind}]]", *lines, ""])
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return f"'''\n{text}\n'''" if "\n" in text else json.dumps(value)
+
+
+@pytest.fixture
+def run_alone(lab: Lab) -> Callable[..., Run]:
+    """Return what runs one entry in one family and variant."""
+
+    def run(software: Software, family: Family = "ipv4", variant: Variant = "nft") -> Run:
+        scenario = Scenario((software,), families=(family,), variants=(variant,))
+        (experiment,) = scenario.experiments()
+        return lab.run(experiment)
+
+    return run

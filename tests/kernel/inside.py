@@ -1,0 +1,162 @@
+"""What the kernel tests do inside a worker's sandbox; each is called by name."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from lab import runner
+from lab.errors import SandboxError
+from lab.kernel import command, netns
+from lab.kernel.netns import Netns
+from lab.kernel.sandbox import Sandbox
+from lab.native.iptables_text import saved
+from lab.observe.recorder import Recorder
+from lab.runner import bench as benches
+from lab.scenario import Experiment
+from lab.topology import library
+from lab.topology.build import Network, build
+from lab.traffic.flow import FAMILIES, Family
+from lab.traffic.send import Switchboard
+
+PORT = 7000
+
+
+@contextmanager
+def network(place: Sandbox, family: Family) -> Iterator[Network]:
+    """Build the node and its neighbours."""
+    made = build(library.find("kubernetes-node"), family, place.home)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def inodes(place: Sandbox, _: object) -> tuple[int, int]:
+    """Return the caller's namespace and this one."""
+    return place.outside, netns.host_inode()
+
+
+def refusal(place: Sandbox, _: object) -> str:
+    """Return what is said when rules are to be installed where one must not."""
+    try:
+        netns.assert_not(place.home.inode)
+    except SandboxError as problem:
+        return str(problem)
+    return ""
+
+
+def open_socket(made: Network, node: str, port: int) -> socket.socket:
+    """Open a UDP socket on a node."""
+    family = socket.AF_INET6 if made.family == "ipv6" else socket.AF_INET
+    with made.namespaces[node].inside(made.home):
+        found = socket.socket(family, socket.SOCK_DGRAM)
+    found.setblocking(False)
+    found.bind(("", port))
+    return found
+
+
+def received(sock: socket.socket) -> list[bytes]:
+    """Take what has arrived."""
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(64))
+        except BlockingIOError:
+            return found
+
+
+def first_packets(place: Sandbox, rounds: object) -> dict[str, int]:
+    """Send one packet over each link as soon as the network is built; count what arrived."""
+    counts = {"sent": 0, "arrived": 0}
+    for number in range(int(str(rounds))):
+        family = FAMILIES[number % 2]
+        with network(place, family) as made, ExitStack() as stack:
+            facts = made.topology.facts_for(family)
+            ways = (
+                ("client", "node", "node.ip"),
+                ("node", "client", "client.ip"),
+                ("lan", "pod-a", "pod-a.ip"),
+                ("pod-a", "pod-b", "pod-b.ip"),
+                ("peer", "node", "node.tailnet-ip"),
+            )
+            for port, (sender, receiver, fact) in enumerate(ways, PORT):
+                server = stack.enter_context(open_socket(made, receiver, port))
+                client = stack.enter_context(open_socket(made, sender, 0))
+                client.sendto(b"first", (facts[fact], port))
+                place.settler.settle()
+                counts["sent"] += 1
+                counts["arrived"] += len(received(server))
+    return counts
+
+
+def settled(place: Sandbox, rounds: object) -> tuple[int, int, int]:
+    """Send through two namespaces and back; return what was sent, there at once, and late."""
+    sent = at_once = late = 0
+    with network(place, "ipv4") as made, ExitStack() as stack:
+        facts = made.topology.facts_for("ipv4")
+        server = stack.enter_context(open_socket(made, "pod-b", PORT))
+        client = stack.enter_context(open_socket(made, "pod-a", 0))
+        for number in range(int(str(rounds))):
+            for part in range(4):
+                client.sendto(b"%d.%d" % (number, part), (facts["pod-b.ip"], PORT))
+                sent += 1
+            place.settler.settle()
+            at_once += len(received(server))
+            for _ in range(3):
+                place.settler.settle()
+            late += len(received(server))
+    return sent, at_once, late
+
+
+def restored(place: Sandbox, argument: object) -> dict[tuple[str, str], list[str]]:
+    """Load texts one after another with iptables-restore; return iptables-save's chains."""
+    program, texts = argument  # type: ignore[misc]
+    with _fresh(place):
+        for text in texts:
+            result = command.run((f"{program}-restore", "--noflush"), text)
+            if result.status:
+                raise SandboxError(f"{text!r}: {result.error}")
+        return saved(command.run((f"{program}-save",)).output)
+
+
+@contextmanager
+def _fresh(place: Sandbox) -> Iterator[None]:
+    made = Netns.create("fresh")
+    try:
+        yield
+    finally:
+        place.home.enter()
+        made.close()
+
+
+def observed(place: Sandbox, argument: object) -> tuple[int, list[str], int]:
+    """Run an experiment's flows with or without the recorder.
+
+    Returns the conntrack entries on the node, the fates, and the number of passes watched.
+    """
+    experiment, recording = argument  # type: ignore[misc]
+    with ExitStack() as stack:
+        bench = benches.set_up(_checked(experiment), place, stack)
+        benches.install(bench)
+        recorder = Recorder()
+        stack.callback(recorder.close)
+        if recording:
+            runner._watch(bench, recorder, benches.ruled_nodes(bench))
+        switchboard = Switchboard(bench.network, place.settler.settle)
+        stack.callback(switchboard.close)
+        calls = benches.calls(bench)
+        switchboard.listen(calls)
+        outcomes = [str(switchboard.run(call)) for call in calls]
+        passes = sum(map(len, recorder.cut().values()))
+        with bench.network.namespaces["node"].inside(place.home):
+            count = Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text()
+        return int(count), outcomes, passes
+
+
+def _checked(experiment: object) -> Experiment:
+    if not isinstance(experiment, Experiment):
+        raise SandboxError(f"{experiment!r} is no experiment")
+    return experiment

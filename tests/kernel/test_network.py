@@ -1,0 +1,126 @@
+"""Networks and observation: no first packet is lost, nothing arrives late, nothing is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lab.native.iptables_text import changes
+from lab.native.ledger import Ledger
+from lab.native.rule import Rule
+from lab.registry.software import Software
+from lab.scenario import Scenario
+
+pytestmark = pytest.mark.kernel
+
+Inside = Callable[..., object]
+FORWARDED = {
+    "name": "out",
+    "from": "client",
+    "to": "{{ pod-a.ip }}",
+    "port": 6000,
+    "answered-by": "pod-a",
+}
+MANGLE = {"tool": "iptables", "text": "*mangle\n-A FORWARD -j MARK --set-mark 0x5/0xff\nCOMMIT"}
+
+
+def test_first_packets_are_never_lost(inside: Inside) -> None:
+    """Of 200 networks, right after each was built, over five ways through it."""
+    assert inside("first_packets", 200) == {"sent": 1000, "arrived": 1000}
+
+
+def test_nothing_arrives_after_settling(inside: Inside) -> None:
+    """What was sent before has arrived when settle returns, through two namespaces."""
+    assert inside("settled", 500) == (2000, 2000, 0)
+
+
+def test_observation_does_not_switch_connection_tracking_on(
+    inside: Inside, write_entry: Callable[..., Software]
+) -> None:
+    """Rules without conntrack users leave no conntrack entry, with the recorder and without."""
+    experiment = next(Scenario((write_entry("plain", MANGLE, **FORWARDED),)).experiments())
+    count, fates, passes = inside("observed", (experiment, True))  # type: ignore[misc]
+    assert passes > 0
+    assert (count, fates) == inside("observed", (experiment, False))[:2]  # type: ignore[index]
+    assert count == 0
+
+
+def test_observation_changes_no_fate_where_connections_are_tracked(
+    inside: Inside, write_entry: Callable[..., Software]
+) -> None:
+    """And the entries are those of the flows."""
+    nat = {"tool": "iptables", "text": "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT"}
+    experiment = next(Scenario((write_entry("nat", nat, **FORWARDED),)).experiments())
+    count, fates, _ = inside("observed", (experiment, True))  # type: ignore[misc]
+    assert count > 0
+    assert fates == inside("observed", (experiment, False))[1]  # type: ignore[index]
+
+
+LINE = st.one_of(
+    st.tuples(st.just("A"), st.just(0)),
+    st.tuples(st.just("I"), st.integers(1, 9)),
+    st.tuples(st.just("D"), st.integers(1, 9)),
+    st.tuples(st.just("R"), st.integers(1, 9)),
+    st.tuples(st.just("X"), st.just(0)),
+)
+
+
+def script(steps: list[tuple[str, int]], chain: str) -> Iterator[str]:
+    """Write restore lines whose positions exist; each rule sets another mark."""
+    length = 0
+    for number, (verb, position) in enumerate(steps, 1):
+        target = f"-j MARK --set-xmark {number:#x}/0xffffffff"
+        if verb == "A":
+            yield f"-A {chain} {target}"
+        elif verb == "I":
+            yield f"-I {chain} {1 + (position - 1) % (length + 1)} {target}"
+        elif verb == "R" and length:
+            yield f"-R {chain} {1 + (position - 1) % length} {target}"
+        elif verb == "D" and length:
+            yield f"-D {chain} {1 + (position - 1) % length}"
+            length -= 2
+        elif verb == "X":
+            yield f"-F {chain}"
+            length = -1
+        else:
+            continue
+        length += verb not in ("R",)
+
+
+def loads(texts: list[list[tuple[str, int]]], chain: str) -> Iterator[str]:
+    """Write texts to load: iptables-nft neither replaces nor deletes a rule of the same load."""
+    declare = f":{chain} - [0:0]\n" if chain == "MINE" else ""
+    for steps in texts if declare else [[step for part in texts for step in part]]:
+        parts = [declare]
+        for line in script(steps, chain):
+            if line.startswith(("-R", "-D")):
+                parts += [f"{line}\n", ""]
+            else:
+                parts[-1] += f"{line}\n"
+        yield from (f"*mangle\n{part}COMMIT\n" for part in parts if part)
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy", "ip6tables-nft"])
+@pytest.mark.parametrize("chain", ["FORWARD", "MINE"])
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(texts=st.lists(st.lists(LINE, min_size=1, max_size=8), min_size=1, max_size=2))
+def test_the_ledger_has_the_order_of_the_kernel(
+    inside: Inside, program: str, chain: str, texts: list[list[tuple[str, int]]]
+) -> None:
+    """Whatever was appended, inserted, replaced, deleted and flushed, in several loads."""
+    ledger = Ledger()
+    written = list(loads(texts, chain))
+    for text in written:
+        for change in changes(text):
+            ledger.apply(change, Rule("x", "iptables", "mangle", chain, change.text))
+    listed = inside("restored", (program, written))
+    mine = [r.written.partition("--set-xmark")[2] for r in ledger.chains.get(("mangle", chain), [])]
+    kernels = listed.get(("mangle", chain), [])  # type: ignore[attr-defined]
+    assert mine == [text.partition("--set-xmark")[2] for text in kernels]
