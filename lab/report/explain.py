@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rich.text import Text
 
@@ -11,6 +11,7 @@ from lab.native.marktest import tests
 from lab.native.rule import Rule
 from lab.points import priority_text
 from lab.report import names as naming
+from lab.report.cases import Case
 from lab.report.conflicts import Conflict, FlowKey, Report
 from lab.report.page import bar, row, wrapped
 from lab.verdict.outcome import Culprit, Outcome, Verdict
@@ -123,26 +124,39 @@ def _hits(report: Report, conflict: Conflict, columns: int) -> Iterator[Text]:
     harm = {flow: report.worst_effect(flow, conflict.cases(flow)) for flow in conflict.flows()}
     label = "flows hit"
     for flow in sorted((f for f in harm if harm[f].severity), key=lambda f: -harm[f].severity):
-        text = f"{_flow(report, flow)}: {harm[flow].text}{_only(report, conflict, flow)}"
-        yield from row(label, text, columns)
+        yield from row(label, f"{_flow(report, flow)}: {_effects(report, conflict, flow)}", columns)
         label = ""
     for text in _unharmed(report, conflict, [f for f in harm if not harm[f].severity]):
         yield from row(label, text, columns)
         label = ""
 
 
+def _effects(report: Report, conflict: Conflict, flow: FlowKey) -> str:
+    """Say what becomes of a flow, and where that depends on the case, in which."""
+    alike: dict[str, list[Case]] = {}
+    for case in (c for c in report.tried.cases if c in conflict.cases(flow)):
+        alike.setdefault(report.effect(flow, case).short, []).append(case)
+    told = [
+        report.worst_effect(flow, cases).text + _only(report, conflict, cases)
+        for cases in alike.values()
+    ]
+    return "; ".join(told)
+
+
 def _unharmed(report: Report, conflict: Conflict, flows: list[FlowKey]) -> Iterator[str]:
     together: dict[str, list[str]] = {}
     for flow in flows:
-        together.setdefault(_only(report, conflict, flow), []).append(_flow(report, flow))
+        together.setdefault(_only(report, conflict, conflict.cases(flow)), []).append(
+            _flow(report, flow)
+        )
     for only, names in together.items():
         what = "marks only" if conflict.outcome.is_conflict else "not judged"
         yield f"{what}{only}: {', '.join(names)}"
 
 
-def _only(report: Report, conflict: Conflict, flow: FlowKey) -> str:
-    cases = conflict.cases(flow)
-    return "" if cases == conflict.cases() else f" (only {report.tried.difference(cases)})"
+def _only(report: Report, conflict: Conflict, cases: Collection[Case]) -> str:
+    some = set(cases) != conflict.cases()
+    return f" (only {report.tried.difference(cases)})" if some else ""
 
 
 def _flow(report: Report, flow: FlowKey) -> str:

@@ -68,8 +68,8 @@ def _survivors(report: Report, columns: int, verbose: bool) -> Iterator[Text]:
         if not total:
             yield Text(f"{name}: no flow was judged", "yellow")
             continue
-        verb = "hold" if report.alone else "survive"
-        line = f"{name}: {len(mine)} of {_plural(total, 'flow')} {verb}{'s' * (len(mine) == 1)}"
+        verb = ("hold" if report.alone else "survive") + "s" * (1 in (len(mine), total))
+        line = f"{name}: {len(mine)} of {_plural(total, 'flow')} {verb}"
         listed = f": {', '.join(mine)}" if verbose and mine else ""
         yield from wrapped(line + listed, columns, "green" if len(mine) == total else "", indent=2)
 
@@ -86,7 +86,8 @@ def summary(report: Report) -> str:
     if undecided:
         of = f"{len(undecided)} of {_plural(len(flows), 'flow')}"
         return f"{who}: no conflict seen, but {of} could not be judged"
-    claims = f"all {_expectations(report)} expectations of {_plural(len(flows), 'flow')}"
+    expectations = _plural(_expectations(report), "expectation")
+    claims = f"all {expectations} of {_plural(len(flows), 'flow')}"
     if report.alone:
         return f"{who}: {claims} hold in every family and variant tried"
     return f"{who} coexist: {claims} survive in every order and variant"
