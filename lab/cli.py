@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from lab.commands.check import check, judge
+from lab.commands.entry import new, validate
 from lab.commands.machine import clean, doctor, test
 from lab.commands.registry import list_, show
 from lab.commands.trace import trace
@@ -55,7 +56,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (check, trace, list_, show, judge, doctor, clean, test):
+for command in (check, trace, list_, show, judge, doctor, clean, test, new, validate):
     cli.add_command(command)
 
 
