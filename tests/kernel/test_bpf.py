@@ -11,6 +11,8 @@ import pytest
 from lab.errors import EntryError, RuleRefused, UnsupportedError
 from lab.kernel import bpf
 from lab.record import Dropped, Reading, Run, Timeline, Write
+from lab.registry.find import find
+from lab.registry.loader import load
 from lab.registry.software import Ruleset, Software
 from lab.runner.pool import Pool
 from lab.scenario import Experiment
@@ -136,6 +138,28 @@ def test_a_redirect_to_the_peer_carries_the_mark_into_the_pod(pool: Pool) -> Non
     run = _run(pool, f"tc ingress eth1: mark = 0x22, redirect-peer {POD_B} if udp\n", flow=flow)
     assert run.flows[0].fate.answered == 3
     assert _first(_request(run), "pod-b", "prerouting").mark == 0x22
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "table"),
+    [
+        ("proxy-to-other-node", 0x800, "tc egress cilium_host"),
+        ("l7-ingress", 0x39300200, "tc ingress lxc0000000000a"),
+    ],
+)
+def test_a_write_inside_one_namespace_is_attributed(
+    pool: Pool, name: str, mark: int, table: str
+) -> None:
+    """A program at egress, or one that redirects, is named where the packet comes in again."""
+    software = find("cilium@1.20:native", load())
+    experiment = Experiment(
+        "kubernetes-node", "lxc", (software,), (software,), "ipv4", "nft", flows=(name,)
+    )
+    run = next(iter(pool.run([experiment])))
+    writes = [e for e in _request(run).events if isinstance(e, Write) and e.after == mark]
+    rule = run.rule(writes[0].rule)
+    assert rule is not None
+    assert rule.table == table
 
 
 def test_a_line_that_is_no_program_is_named_with_file_and_line(pool: Pool) -> None:

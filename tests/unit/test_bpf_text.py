@@ -1,7 +1,8 @@
 """The text language for eBPF programs: what it means, and the instructions it becomes.
 
 The golden bytes come from LLVM's assembler (``llvm-mc -triple bpfel -mcpu=v3``), fed with the
-assembly text beside each; only the offset of ``skb[r9 + 2]``, which its syntax lacks, is by hand.
+assembly text beside each; only what its syntax lacks,
+the offset of ``skb[r9 + 2]`` and constants stored on the stack, is by hand.
 """
 
 from __future__ import annotations
@@ -71,6 +72,23 @@ b702000000000000  r2 = 0
 9500000000000000  exit
 """
 
+READDRESSED = """
+bf16000000000000  r6 = r1
+620af8ff02fc0000  *(u32 *)(r10 - 8) = 02:fc:00:00
+6a0afcff01020000  *(u16 *)(r10 - 4) = 01:02
+bf61000000000000  r1 = r6
+b702000000000000  r2 = 0
+bfa3000000000000  r3 = r10
+07030000f8ffffff  r3 += -8
+b704000006000000  r4 = 6
+b705000000000000  r5 = 0
+8500000009000000  call 9
+b401000007000000  w1 = 7
+b702000000000000  r2 = 0
+8500000017000000  call 23
+9500000000000000  exit
+"""
+
 
 @pytest.mark.parametrize(
     ("line", "listing"),
@@ -84,6 +102,7 @@ b702000000000000  r2 = 0
             DROP_OUTSIDE_PREFIX,
         ),
         ("tc ingress eth0: mark = 0x12340500, host, redirect-peer lxc0", TO_THE_PEER),
+        ("tc egress eth0: mac 02:fc:00:00:01:02, redirect lxc0", READDRESSED),
     ],
 )
 def test_a_line_becomes_the_instructions_that_llvm_makes(line: str, listing: str) -> None:
@@ -132,6 +151,7 @@ def test_whether_a_packet_may_match_is_told_from_mark_and_addresses() -> None:
     [
         ("ingress eth0: drop", "is not a program"),
         ("tc ingress eth0: reject", "unknown action 'reject'; known: mark"),
+        ("tc ingress eth0: mac 02:fc", "'02:fc' is not a MAC address"),
         ("tc ingress eth0: mark = blue", "'blue' is not a number"),
         ("tc ingress eth0: mark = 0x100000000", "does not fit in 32 bits"),
         ("tc ingress eth0: drop if vlan 5", "unknown condition 'vlan 5'; known: mark"),
