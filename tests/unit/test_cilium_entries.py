@@ -43,7 +43,7 @@ def _filled(text: str, known: dict[str, str]) -> str:
 
 
 def test_the_proxy_tables_hold_one_and_two_routes() -> None:
-    """Table 2004 has one, 2005 two: cilium/cilium@e8aa78a5e427:pkg/proxy/routes_test.go#L104-L149."""
+    """As in cilium/cilium@e8aa78a5e427:pkg/proxy/routes_test.go#L104-L149."""
     routes = [t for t in _texts(find("cilium@1.20:native", ENTRIES), "ip") if "route add" in t]
     assert sum("table 2004" in route for route in routes) == 1
     assert sum("table 2005" in route for route in routes) == 2
