@@ -105,7 +105,7 @@ def test_a_missing_file_is_an_error_with_its_path() -> None:
 def test_releases_are_ordered_as_people_do() -> None:
     """Numbers count by value, a pre-release comes before its release, a date before numbers."""
     ordered = ["2018-07-20", "0.8.6", "1.9", "1.10-rc1", "1.10", "1.10.1", "1.102.3", "2"]
-    assert sorted(ordered[::-1], key=version) == ordered
+    assert sorted(set(ordered), key=version) == ordered
 
 
 def test_every_bare_name_is_a_default_mode() -> None:
