@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab.errors import UnsupportedError
@@ -45,6 +47,20 @@ def run(arguments: tuple[str, ...], text: str = "") -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr.strip())
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Discard what a C library writes to standard error within the block."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def find(program: str) -> str:

@@ -9,6 +9,10 @@ from lab.kernel.netlink import Netfilter, attributes
 
 _GETCHAIN, _GETRULE = (10 << 8) | 4, (10 << 8) | 7
 _TABLE, _NAME, _RULE_HANDLE, _CHAIN_HOOK = 1, 3, 3, 4
+_CHAIN_TYPE = 7
+# The kernel runs all nat chains of a hook at the priority of its own nat hook (net/netfilter/
+# nf_nat_core.c, nf_nat_register_fn); their own number only orders them among themselves.
+_NAT = {"prerouting": -100, "input": 100, "output": -100, "postrouting": 100}
 _FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
 _IP_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 
@@ -33,8 +37,11 @@ def base_chains(socket: Netfilter) -> dict[ChainKey, Hooked]:
             if _CHAIN_HOOK in chain:
                 hook = attributes(chain[_CHAIN_HOOK])
                 number, priority = struct.unpack(">Ii", hook[1] + hook[2])
+                where = _IP_HOOKS[number] if number < len(_IP_HOOKS) else "ingress"
+                if _text(chain.get(_CHAIN_TYPE, b"")) == "nat":
+                    priority = _NAT[where]
                 key = (f"{_FAMILIES[family]} {_text(chain[_TABLE])}", _text(chain[_NAME]))
-                found[key] = Hooked(_IP_HOOKS[number] if number < 5 else "ingress", priority)
+                found[key] = Hooked(where, priority)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +16,8 @@ from lab.record import Dropped, Event, PolicyRule, Reading, Routed, Timeline
 from lab.traffic.flow import Direction
 
 LookUp = Callable[[Lookup], Answer]
-_LAST_HOOKS = ("input", "postrouting")
+# What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
+_UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
 def _reason(hook: str, routed: Sequence[Routed]) -> str:
     if hook == "postrouting":
         return "left the node and was not received"
+    if routed and routed[-1].refusal in _UNBELIEVED:
+        return "source validation refused it (martian source or rp_filter)"
     if routed and routed[-1].refusal:
         return f"no route: {routed[-1].refusal}"
     if hook == "prerouting":

@@ -56,8 +56,9 @@ def _add(stages: dict[str, set[int]], ruleset: Ruleset) -> None:
                 _add_table(stages, line[1:].strip())
     elif ruleset.tool == "nft":
         for chain in base_chains(ruleset.text):
+            nat = stage("nat", chain.hook) if chain.kind == "nat" else None
             if chain.hook in stages:
-                stages[chain.hook].add(chain.priority)
+                stages[chain.hook].add(chain.priority if nat is None else nat)
 
 
 def _add_table(stages: dict[str, set[int]], table: str) -> None:

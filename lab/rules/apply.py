@@ -11,6 +11,7 @@ from lab.kernel import command
 from lab.kernel.nftables import Nft
 from lab.native.lines import lines
 from lab.native.rule import Rule
+from lab.registry.facts import facts
 from lab.registry.placeholders import fill
 from lab.registry.software import Ruleset, Software
 from lab.rules import bpf, iproute, iptables, nft
@@ -25,14 +26,6 @@ class Site:
     node: str
     installed: Installed
     nft: Nft
-
-
-def facts(software: Software, network: Network) -> dict[str, str]:
-    """Return what the placeholders of one entry stand for in this network."""
-    family = network.family
-    own = {name: v4 if family == "ipv4" else v6 for name, v4, v6 in software.facts}
-    base = network.topology.facts_for(family)
-    return base | {name: fill(text, base, software.file) for name, text in own.items()}
 
 
 def install(
@@ -72,7 +65,9 @@ def _filled(
             f"{ruleset.file}:{ruleset.line}: unknown node {node!r}; "
             f"known: {', '.join(sorted(sites))}"
         )
-    text = fill(ruleset.text, facts(software, network), ruleset.file, ruleset.line)
+    text = fill(
+        ruleset.text, facts(software, network.topology, network.family), ruleset.file, ruleset.line
+    )
     return replace(ruleset, text=text, node=node)
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from lab.errors import EntryError, RuleRefused
+from lab.kernel.command import silent
 from lab.kernel.nftables import Nft
 from lab.native import nft_text
 from lab.native.iptables_text import Change
@@ -67,7 +68,8 @@ def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: I
 
 def list_rules(installed: Installed, nft: Nft) -> None:
     """Add to each native rule the text in which nft lists it."""
-    output, _ = nft.run("list ruleset")
+    with silent():  # libxtables complains there of targets that it cannot name
+        output, _ = nft.run("list ruleset")
     listing: dict[tuple[str, str], list[str]] = {}
     for found in nft_text.rules(output):
         listing.setdefault((f"{found.family} {found.table}", found.chain), []).append(found.text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.errors import EntryError, RuleRefused
 from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
-from lab.registry.placeholders import fill
+from lab.registry.facts import addresses
 from lab.registry.software import Software
 from lab.rules import apply
 from lab.rules.apply import Site
@@ -110,8 +110,6 @@ def _wanted(experiment: Experiment, software: Software, flow: Flow) -> bool:
 
 
 def _call(bench: Bench, software: Software, flow: Flow, number: int) -> Call:
-    known = apply.facts(software, bench.network)
-    source = flow.source_address or f"{{{{ {flow.sender}.ip }}}}"
     where = f"{software.file}: flow {flow.name!r}"
     for node in filter(None, (flow.sender, flow.listener)):
         if node not in bench.network.namespaces:
@@ -119,11 +117,6 @@ def _call(bench: Bench, software: Software, flow: Flow, number: int) -> Call:
                 f"{where}: unknown node {node!r}; "
                 f"known: {', '.join(sorted(bench.network.namespaces))}"
             )
-    return Call(
-        software.title,
-        flow,
-        number,
-        fill(source, known, where),
-        fill(flow.to, known, where),
-        fill(flow.seen_from, known, where),
-    )
+    network = bench.network
+    source, to, seen_from = addresses(software, flow, network.topology, network.family)
+    return Call(software.title, flow, number, source, to, seen_from)

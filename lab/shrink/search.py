@@ -115,6 +115,7 @@ def _signature(verdict: Verdict) -> tuple[object, ...]:
         verdict.alone,
         verdict.together,
         blamed,
+        verdict.fate_alone == verdict.fate_together,
     )
 
 

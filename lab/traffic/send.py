@@ -83,7 +83,7 @@ class Switchboard:
         transparent: dict[tuple[str, str, int], bool] = {}
         for flow in (call.flow for call in calls):
             if flow.listener:
-                key = (flow.listener, flow.protocol, flow.answer_port or flow.port)
+                key = (flow.listener, str(flow.protocol), flow.answer_port or flow.port)
                 transparent[key] = transparent.get(key, False) or flow.transparent
         for key, is_transparent in transparent.items():
             with self._inside(key[0]):

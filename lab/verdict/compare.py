@@ -5,16 +5,17 @@ Old runs can be judged again: nothing here touches the kernel.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from lab.record import Dropped, FlowRun, Reading, Routed, Run, Write
+from lab.record import FlowRun, Run
 from lab.registry.software import Software
 from lab.traffic.flow import Expectation, Flow
 from lab.verdict.alone import readings, unmet_flow
-from lab.verdict.outcome import Culprit, Outcome, Verdict
-from lab.verdict.provenance import false_matches, in_time
+from lab.verdict.culprit import erased, foreign_write, overtaken
+from lab.verdict.fates import classify
+from lab.verdict.outcome import Outcome, Verdict
+from lab.verdict.provenance import false_matches
 
 
 def compare(runs: Iterable[Run]) -> list[Verdict]:
@@ -83,7 +84,9 @@ class _Judge:
         strangers = [replace(v, **fates) for v in self._strangers(flow, seen)]  # type: ignore[arg-type]
         conflicts = [v for v in points if v.outcome.is_conflict] + strangers
         if not base.fate.same_as(seen.fate) and not conflicts:
-            conflicts = [replace(self._fate(flow, base, seen), **fates)]  # type: ignore[arg-type]
+            verdict = replace(self._fate(flow, base, seen), **fates)  # type: ignore[arg-type]
+            blamed = next((v.culprit for v in points if v.culprit is not None), None)
+            conflicts = [replace(verdict, culprit=verdict.culprit or blamed)]
         # Beside a conflict, a point that could not be judged is its consequence.
         yield from conflicts or points
 
@@ -136,12 +139,20 @@ class _Judge:
         if set(after) == set(before):
             return template
         wrong = next((word for word in after if word not in before), None)
-        return self._changed(replace(template, together=wrong), expectation, seen, set(before))
+        return self._changed(
+            replace(template, together=wrong), expectation, base, seen, set(before)
+        )
 
     def _changed(
-        self, template: Verdict, expectation: Expectation, seen: FlowRun, right: set[int | None]
+        self,
+        template: Verdict,
+        expectation: Expectation,
+        base: FlowRun,
+        seen: FlowRun,
+        right: set[int | None],
     ) -> Verdict:
-        culprit = self._culprit(expectation, seen, right)
+        title = self.software.title
+        culprit = foreign_write(self.together, seen, expectation, title, right)
         if culprit is not None:
             return replace(
                 template,
@@ -149,52 +160,21 @@ class _Judge:
                 culprit=culprit,
                 reason=f"{culprit.rule.software} wrote bits that are not its own",
             )
-        boundary = _erased(seen, expectation)
+        boundary = erased(seen, expectation, right)
         if boundary:
             return replace(template, outcome=Outcome.ERASED, reason=boundary)
+        template = replace(template, outcome=Outcome.INCONCLUSIVE)
+        skipped = None
+        if self.alone is not None:
+            skipped = overtaken(self.alone, base, self.together, seen, expectation, title)
+        if skipped is not None:
+            why = f"{skipped.rule.software} took the packet before the owner's rule could mark it"
+            return replace(template, culprit=skipped, reason=why)
         return replace(
             template,
-            outcome=Outcome.INCONCLUSIVE,
             reason=f"the bits differ at {expectation.point}, but no rule of another software "
             "was seen to write them",
         )
-
-    def _culprit(
-        self, expectation: Expectation, seen: FlowRun, right: set[int | None]
-    ) -> Culprit | None:
-        """Find the write on the first packet that went wrong; else an earlier one behind it."""
-        earlier: list[Culprit] = []
-        for line in in_time(seen.timelines):
-            covered = line.direction == expectation.direction and expectation.covers(line.ordinal)
-            if covered and _wrong(line.readings(), expectation, right):
-                direct = self._before(line.events, expectation)
-                if direct:
-                    return direct[-1]
-            earlier += self._foreign_writes(line.events, expectation)
-        return earlier[0] if earlier else None
-
-    def _before(self, events: tuple[object, ...], expectation: Expectation) -> list[Culprit]:
-        until = [
-            n
-            for n, e in enumerate(events)
-            if isinstance(e, Reading) and e.point == expectation.point
-        ]
-        return self._foreign_writes(events[: until[-1]] if until else events, expectation)
-
-    def _foreign_writes(
-        self, events: tuple[object, ...], expectation: Expectation
-    ) -> list[Culprit]:
-        found = []
-        for event in events:
-            if not isinstance(event, Write) or event.rule is None:
-                continue
-            rule = self.together.rules[event.rule]
-            touched = (event.before ^ event.after) & expectation.mark.mask
-            if rule.software != self.software.title and touched:
-                found.append(
-                    Culprit(rule, event.node, event.hook, event.priority, event.before, event.after)
-                )
-        return found
 
     def _strangers(self, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
         for culprit in false_matches(self.together, seen):
@@ -210,46 +190,8 @@ class _Judge:
             )
 
     def _fate(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Verdict:
-        dropped = [
-            (e, line)
-            for line in in_time(seen.timelines)
-            for e in line.events
-            if isinstance(e, Dropped)
-        ]
-        turned = _turned(base, seen)
-        if turned is not None and seen.fate.arrived < base.fate.arrived:
-            was, now = turned
-            verdict = self._say(
-                Outcome.MISROUTED,
-                flow,
-                f"routed to {now.device or now.refusal} instead of {was.device or was.refusal}",
-            )
-            return replace(verdict, culprit=self._policy_culprit(now))
-        if (
-            not seen.fate.same_as(base.fate)
-            and seen.fate.arrived == base.fate.arrived
-            and seen.fate.answered == base.fate.answered
-        ):
-            return self._say(
-                Outcome.REWRITTEN,
-                flow,
-                f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}",
-            )
-        verdict = self._say(Outcome.DROPPED, flow, seen.fate.end or "lost")
-        if dropped and dropped[0][0].rule is not None:
-            event = dropped[0][0]
-            rule = self.together.rules[event.rule or 0]
-            mark = next((r.mark for r in reversed(dropped[0][1].readings())), 0)
-            return replace(
-                verdict, culprit=Culprit(rule, event.node, event.hook, event.priority, mark, mark)
-            )
-        return verdict
-
-    def _policy_culprit(self, now: Routed) -> Culprit | None:
-        if now.policy is None:
-            return None
-        rule = self.together.rule(self.together.policy[now.policy].rule)
-        return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
+        outcome, reason, culprit = classify(self.together, base, seen, self.software.title)
+        return replace(self._say(outcome, flow, reason), culprit=culprit)
 
 
 def _words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
@@ -259,32 +201,3 @@ def _words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
         word = reading.word(expectation.field)
         found[None if word is None else word & expectation.mark.mask] = None
     return list(found)
-
-
-def _wrong(read: tuple[Reading, ...], expectation: Expectation, right: set[int | None]) -> bool:
-    for reading in read:
-        word = reading.word(expectation.field)
-        masked = None if word is None else word & expectation.mark.mask
-        if reading.point == expectation.point and masked not in right:
-            return True
-    return False
-
-
-def _erased(seen: FlowRun, expectation: Expectation) -> str:
-    mask = expectation.mark.mask
-    for line in seen.timelines:
-        read = line.readings()
-        for last, first in itertools.pairwise(read):
-            if last.point.node != first.point.node and last.mark & mask and not first.mark & mask:
-                return f"erased on the way from {last.point.node} to {first.point.node}"
-    return ""
-
-
-def _turned(base: FlowRun, seen: FlowRun) -> tuple[Routed, Routed] | None:
-    for was_line, now_line in zip(in_time(base.timelines), in_time(seen.timelines), strict=False):
-        was = [e for e in was_line.events if isinstance(e, Routed)]
-        now = [e for e in now_line.events if isinstance(e, Routed)]
-        for one, other in zip(was, now, strict=False):
-            if (one.device, one.refusal) != (other.device, other.refusal):
-                return one, other
-    return None

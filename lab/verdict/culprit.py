@@ -1,0 +1,115 @@
+"""Who is to blame where an owner's bits differ from its run alone [pure]."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from lab.record import Event, FlowRun, Hit, Reading, Run, Timeline, Write
+from lab.traffic.flow import Expectation
+from lab.verdict.outcome import Culprit
+from lab.verdict.provenance import in_time
+
+Words = set[int | None]
+
+
+def foreign_write(
+    run: Run, seen: FlowRun, expectation: Expectation, owner: str, right: Words
+) -> Culprit | None:
+    """Find the write of another software on the first packet that went wrong.
+
+    Without one, an earlier such write of the flow is behind it: a mark that was never saved is
+    not restored. ``right`` holds the masked words of the run alone.
+    """
+    earlier: list[Culprit] = []
+    for line in in_time(seen.timelines):
+        if _covers(line, expectation) and wrong(line.readings(), expectation, right):
+            direct = list(_writes(run, _before(line, expectation), expectation, owner))
+            if direct:
+                return direct[-1]
+        earlier += _writes(run, line.events, expectation, owner)
+    return earlier[0] if earlier else None
+
+
+def _covers(line: Timeline, expectation: Expectation) -> bool:
+    return line.direction == expectation.direction and expectation.covers(line.ordinal)
+
+
+def _before(line: Timeline, expectation: Expectation) -> tuple[Event, ...]:
+    until = [
+        number
+        for number, event in enumerate(line.events)
+        if isinstance(event, Reading) and event.point == expectation.point
+    ]
+    return line.events[: until[-1]] if until else line.events
+
+
+def _writes(
+    run: Run, events: Sequence[Event], expectation: Expectation, owner: str
+) -> Iterator[Culprit]:
+    for event in events:
+        if not isinstance(event, Write) or event.rule is None:
+            continue
+        rule = run.rules[event.rule]
+        touched = (event.before ^ event.after) & expectation.mark.mask
+        if rule.software != owner and touched:
+            yield Culprit(rule, event.node, event.hook, event.priority, event.before, event.after)
+
+
+def wrong(read: Sequence[Reading], expectation: Expectation, right: Words) -> bool:
+    """Tell whether a packet was read at the point with a word that the run alone never shows."""
+    for reading in read:
+        word = reading.word(expectation.field)
+        masked = None if word is None else word & expectation.mark.mask
+        if reading.point == expectation.point and masked not in right:
+            return True
+    return False
+
+
+def erased(seen: FlowRun, expectation: Expectation, right: Words) -> str:
+    """Say at which crossing before the point a packet that went wrong lost the bits, if at one."""
+    mask = expectation.mark.mask
+    for line in seen.timelines:
+        read = line.readings()
+        if not wrong(read, expectation, right):
+            continue
+        until = next(n for n, r in enumerate(read) if r.point == expectation.point)
+        for last, first in itertools.pairwise(read[: until + 1]):
+            if last.point.node != first.point.node and last.mark & mask and not first.mark & mask:
+                return f"erased on the way from {last.point.node} to {first.point.node}"
+    return ""
+
+
+def overtaken(
+    alone: Run, base: FlowRun, run: Run, seen: FlowRun, expectation: Expectation, owner: str
+) -> Culprit | None:
+    """Find a rule of another software that accepted a packet before the owner's could mark it."""
+    for line, was in zip(in_time(seen.timelines), in_time(base.timelines), strict=False):
+        if not _covers(line, expectation):
+            continue
+        writer = next(_owner_writes(alone, _before(was, expectation), expectation, owner), None)
+        if writer is None:
+            continue
+        for event in _before(line, expectation):
+            if isinstance(event, Hit) and event.verdict == "accept":
+                rule = run.rules[event.rule]
+                same = (event.node, event.hook, event.priority) == (
+                    writer.node,
+                    writer.hook,
+                    writer.priority,
+                )
+                if same and rule.software != owner:
+                    return Culprit(
+                        rule, event.node, event.hook, event.priority, event.before, event.after
+                    )
+    return None
+
+
+def _owner_writes(
+    run: Run, events: Sequence[Event], expectation: Expectation, owner: str
+) -> Iterator[Write]:
+    for event in events:
+        if isinstance(event, Write) and event.rule is not None:
+            touched = (event.before ^ event.after) & expectation.mark.mask
+            if touched and run.rules[event.rule].software == owner:
+                yield event

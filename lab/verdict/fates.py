@@ -1,0 +1,75 @@
+"""Why a flow with intact marks ends otherwise than alone [pure]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline
+from lab.verdict.outcome import Culprit, Outcome
+from lab.verdict.provenance import in_time
+
+_TRANSLATES = re.compile(r"\b(MASQUERADE|SNAT|DNAT|REDIRECT|masquerade|snat|dnat|redirect)\b")
+
+
+def classify(
+    run: Run, base: FlowRun, seen: FlowRun, owner: str
+) -> tuple[Outcome, str, Culprit | None]:
+    """Tell a flow that took another way from one that was dropped or rewritten.
+
+    ``base`` is the flow alone, ``seen`` the flow of ``run``. The culprit is None where no rule of
+    another software explains it.
+    """
+    fewer = (seen.fate.arrived, seen.fate.answered) < (base.fate.arrived, base.fate.answered)
+    turned = _turned(base, seen)
+    if fewer and turned is not None:
+        was, now = turned
+        reason = f"routed to {now.device or now.refusal} instead of {was.device or was.refusal}"
+        return Outcome.MISROUTED, reason, _policy(run, now)
+    same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
+    if same_count:
+        reason = f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}"
+        return Outcome.REWRITTEN, reason, next(_translations(run, seen, owner), None)
+    return Outcome.DROPPED, seen.fate.end or "lost", next(_drops(run, seen), None)
+
+
+def _turned(base: FlowRun, seen: FlowRun) -> tuple[Routed, Routed] | None:
+    """Find the first routing decision that came out otherwise."""
+    for was_line, now_line in zip(in_time(base.timelines), in_time(seen.timelines), strict=False):
+        for was, now in zip(_decisions(was_line), _decisions(now_line), strict=False):
+            if (was.device, was.refusal) != (now.device, now.refusal):
+                return was, now
+    return None
+
+
+def _decisions(line: Timeline) -> list[Routed]:
+    return [event for event in line.events if isinstance(event, Routed)]
+
+
+def _policy(run: Run, now: Routed) -> Culprit | None:
+    if now.policy is None:
+        return None
+    rule = run.rule(run.policy[now.policy].rule)
+    return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
+
+
+def _translations(run: Run, seen: FlowRun, owner: str) -> Iterator[Culprit]:
+    for line in in_time(seen.timelines):
+        for event in line.events:
+            if isinstance(event, Hit):
+                rule = run.rules[event.rule]
+                if rule.software != owner and _TRANSLATES.search(rule.written):
+                    yield Culprit(
+                        rule, event.node, event.hook, event.priority, event.before, event.after
+                    )
+
+
+def _drops(run: Run, seen: FlowRun) -> Iterator[Culprit]:
+    for line in in_time(seen.timelines):
+        mark = 0
+        for event in line.events:
+            if isinstance(event, Reading):
+                mark = event.mark
+            elif isinstance(event, Dropped) and event.rule is not None:
+                rule = run.rules[event.rule]
+                yield Culprit(rule, event.node, event.hook, event.priority, mark, mark)
