@@ -9,7 +9,10 @@ from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline
 from lab.verdict.outcome import Culprit, Outcome
 from lab.verdict.provenance import in_time
 
-_TRANSLATES = re.compile(r"\b(MASQUERADE|SNAT|DNAT|REDIRECT|masquerade|snat|dnat|redirect)\b")
+_TRANSLATES = re.compile(
+    r"(?:-j|--jump) (?:MASQUERADE|SNAT|DNAT|REDIRECT)\b"
+    r"|(?:^| )(?:masquerade|snat|dnat|redirect)(?: to | ip6? to |$| )"
+)
 
 
 def classify(
