@@ -15,6 +15,7 @@ from lab.errors import UsageError
 
 if TYPE_CHECKING:
     from lab.record import Run
+    from lab.registry.software import Software
     from lab.report.conflicts import Report
     from lab.runner.pool import Pool
     from lab.scenario import Experiment, Orders, Scenario
@@ -91,20 +92,12 @@ def check(
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
     """  # noqa: D301 - click reads the backspace
     _check_targets(junit, save)
+    software = options.entries(names)
+    options.check_flows(flows, software)
     from lab.runner.pool import Pool
 
-    with Pool(jobs or 0) as pool:  # the workers start while the rest is imported and read
-        from lab.scenario import Scenario
-
-        software = options.entries(names)
-        options.check_flows(flows, software)
-        scenario = Scenario(
-            software,
-            families=options.families(family),
-            variants=options.variants(variant),
-            orders=order,
-            flows=flows,
-        )
+    with Pool(jobs or 0) as pool:  # the workers start while the rest is imported
+        scenario = _scenario(software, order, family, variant, flows)
         runs = _run(pool, scenario)
         kept = _keep(pool, scenario) if keep else ""
         if save:
@@ -113,6 +106,20 @@ def check(
         if kept:
             click.echo(kept, err=as_json)
     return code
+
+
+def _scenario(
+    software: tuple[Software, ...], order: Orders, family: str, variant: str, flows: tuple[str, ...]
+) -> Scenario:
+    from lab.scenario import Scenario
+
+    return Scenario(
+        software,
+        families=options.families(family),
+        variants=options.variants(variant),
+        orders=order,
+        flows=flows,
+    )
 
 
 @click.command()

@@ -64,15 +64,17 @@ def variants(choice: str) -> tuple[Variant, ...]:
 
 def entries(names: Sequence[str]) -> tuple[Software, ...]:
     """Find every entry named; naming one twice is an error."""
-    from lab.registry.find import find
-    from lab.registry.loader import load
+    from lab.registry.find import find, known
 
-    known = load()
-    found = tuple(find(name, known) for name in names)
+    found = tuple(find(name, () if _is_path(name) else known(name)) for name in names)
     for name, software in zip(names, found, strict=True):
         if found.count(software) > 1:
             raise UsageError(f"{name!r} is named twice; expected different entries")
     return found
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".toml")
 
 
 def flow_names(software: Sequence[Software]) -> list[str]:

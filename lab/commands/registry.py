@@ -15,9 +15,10 @@ from lab.commands import options
 def list_(name: str | None, as_json: bool) -> int:
     """List the entries: releases, modes and the bits that each says are its own."""
     from lab.errors import unknown
+    from lab.registry.find import known
     from lab.registry.loader import load
 
-    entries = load()
+    entries = load() if name is None else known(name)
     found = [entry for entry in entries if name in (None, entry.name)]
     if not found:
         raise unknown("software", name or "", {entry.name for entry in entries})

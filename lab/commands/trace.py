@@ -54,11 +54,11 @@ def trace(
     fwmark-lab trace tailscale calico@3.20 --flow tailnet-to-lan
     fwmark-lab trace calico@3.20 --flow pod-to-lan --packet all --family ipv6
     """  # noqa: D301 - click reads the backspace
+    scenario = _scenario(names, flow, order, family, variant)
+    ordinal = _ordinal(packet)
     from lab.runner.pool import Pool
 
     with Pool(1) as pool:
-        scenario = _scenario(names, flow, order, family, variant)
-        ordinal = _ordinal(packet)
         run = next(iter(pool.run([list(scenario.experiments())[-1]])))
     if run.refused:
         raise UsageError(f"cannot be installed together: {run.refused}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.errors import UsageError, unknown
-from lab.registry.loader import read
+from lab.registry.loader import DATA, load, read
 from lab.registry.software import Software
 
 _NAME = re.compile(r"(?P<name>[^@:\s]+)(?:@(?P<release>[^@:\s]+))?(?::(?P<mode>[^@:\s]+))?")
@@ -35,6 +35,14 @@ def find(text: str, entries: Iterable[Software]) -> Software:
     if parts["release"]:
         found = _released(parts["release"], found, parts["mode"] or "")
     return newest(found)
+
+
+def known(text: str, folder: Path = DATA) -> tuple[Software, ...]:
+    """Load the shipped entries among which ``find`` looks: those of the name, else all."""
+    name = re.split("[@:]", text, maxsplit=1)[0]
+    if re.fullmatch(r"[a-z0-9][\w-]*", name) and (folder / name).is_dir():
+        return load(folder / name)
+    return load(folder)
 
 
 def newest(entries: Sequence[Software]) -> Software:

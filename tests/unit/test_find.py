@@ -9,7 +9,7 @@ import pytest
 from small_runs import ALPHA
 
 from lab.errors import EntryError, UsageError
-from lab.registry.find import find, newest, version
+from lab.registry.find import find, known, newest, version
 from lab.registry.loader import load
 from lab.registry.software import Software
 
@@ -116,3 +116,10 @@ def test_every_bare_name_is_a_default_mode() -> None:
     for name, entries in names.items():
         assert find(name, SHIPPED) == newest(entries)
         assert find(name, SHIPPED).default_mode
+
+
+def test_only_the_entries_of_the_name_are_read() -> None:
+    """A check need not read the whole registry: each folder holds the entries of its name."""
+    assert {Path(e.file).parent.name == e.name for e in SHIPPED} == {True}
+    assert {e.name for e in known("calico@3.20:iptables")} == {"calico"}
+    assert known("tailscael") == known("../registry") == SHIPPED
