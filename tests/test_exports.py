@@ -31,7 +31,7 @@ def test_exports_are_sorted_and_there(module: str) -> None:
 
 
 def test_the_package_offers_the_whole_way_from_registry_to_verdict() -> None:
-    """registry -> scenario -> experiment -> run -> verdict."""
+    """Registry -> scenario -> experiment -> run -> verdict."""
     assert {"load", "Scenario", "Experiment", "Run", "compare", "Verdict"} <= set(lab.__all__)
 
 

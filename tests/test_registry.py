@@ -14,6 +14,7 @@ from lab.registry.facts import addresses, facts
 from lab.registry.placeholders import fill, names
 from lab.registry.software import Software
 from lab.topology import library
+from lab.topology.plan import Topology
 from lab.traffic.flow import FAMILIES, Family
 
 ENTRIES = loader.load()
@@ -21,7 +22,7 @@ CASES = list(product(ENTRIES, FAMILIES))
 _SOURCE = re.compile(r"(?:[\w.-]+/)*[\w.-]+@[\w.+/-]+(?::.+)?|https://\S+")
 
 
-def topology_of(entry: Software) -> library.Topology:
+def topology_of(entry: Software) -> Topology:
     """Return the topology in which the entry is tried."""
     return library.find("kubernetes-node", entry.pod_prefix or "veth")
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from lab.scenario import Scenario, Variant
 from lab.traffic.flow import Family
 
 ROOT = Path(__file__).parents[2]
-Inside = Callable[..., object]
+Inside = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def worker() -> Iterator[Pool]:
 def inside(worker: Pool) -> Inside:
     """Return what calls a function of ``inside.py`` in a worker's sandbox."""
 
-    def call(function: str, argument: object = None) -> object:
+    def call(function: str, argument: object = None) -> Any:
         try:
             return worker.call(Task(f"tests.kernel.inside:{function}", argument))
         except UnsupportedError as problem:

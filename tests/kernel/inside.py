@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from lab import runner
 from lab.errors import SandboxError
@@ -111,9 +112,9 @@ def settled(place: Sandbox, rounds: object) -> tuple[int, int, int]:
     return sent, at_once, late
 
 
-def restored(place: Sandbox, argument: object) -> dict[tuple[str, str], list[str]]:
+def restored(place: Sandbox, argument: Any) -> dict[tuple[str, str], list[str]]:
     """Load texts one after another with iptables-restore; return iptables-save's chains."""
-    program, texts = argument  # type: ignore[misc]
+    program, texts = argument
     with _fresh(place):
         for text in texts:
             result = command.run((f"{program}-restore", "--noflush"), text)
@@ -132,12 +133,12 @@ def _fresh(place: Sandbox) -> Iterator[None]:
         made.close()
 
 
-def observed(place: Sandbox, argument: object) -> tuple[int, list[str], int]:
+def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
     """Run an experiment's flows with or without the recorder.
 
     Returns the conntrack entries on the node, the fates, and the number of passes watched.
     """
-    experiment, recording = argument  # type: ignore[misc]
+    experiment, recording = argument
     with ExitStack() as stack:
         bench = benches.set_up(_checked(experiment), place, stack)
         benches.install(bench)

@@ -192,7 +192,7 @@ table ip made {{
     meta l4proto udp meta mark set 0xb
   }}
 }}"""
-ORDERS: tuple[tuple[Variant, str], ...] = tuple(product(VARIANTS, ("given", "reverse")))  # type: ignore[arg-type]
+ORDERS: tuple[tuple[Variant, str], ...] = tuple(product(VARIANTS, ("given", "reverse")))
 
 
 @pytest.mark.parametrize(("variant", "order"), ORDERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from lab.scenario import Scenario
 
 pytestmark = pytest.mark.kernel
 
-Inside = Callable[..., object]
+Inside = Callable[..., Any]
 FORWARDED = {
     "name": "out",
     "from": "client",
@@ -42,9 +43,9 @@ def test_observation_does_not_switch_connection_tracking_on(
 ) -> None:
     """Rules without conntrack users leave no conntrack entry, with the recorder and without."""
     experiment = next(Scenario((write_entry("plain", MANGLE, **FORWARDED),)).experiments())
-    count, fates, passes = inside("observed", (experiment, True))  # type: ignore[misc]
+    count, fates, passes = inside("observed", (experiment, True))
     assert passes > 0
-    assert (count, fates) == inside("observed", (experiment, False))[:2]  # type: ignore[index]
+    assert (count, fates) == inside("observed", (experiment, False))[:2]
     assert count == 0
 
 
@@ -54,9 +55,9 @@ def test_observation_changes_no_fate_where_connections_are_tracked(
     """And the entries are those of the flows."""
     nat = {"tool": "iptables", "text": "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT"}
     experiment = next(Scenario((write_entry("nat", nat, **FORWARDED),)).experiments())
-    count, fates, _ = inside("observed", (experiment, True))  # type: ignore[misc]
+    count, fates, _ = inside("observed", (experiment, True))
     assert count > 0
-    assert fates == inside("observed", (experiment, False))[1]  # type: ignore[index]
+    assert fates == inside("observed", (experiment, False))[1]
 
 
 LINE = st.one_of(
@@ -121,5 +122,5 @@ def test_the_ledger_has_the_order_of_the_kernel(
             ledger.apply(change, Rule("x", "iptables", "mangle", chain, change.text))
     listed = inside("restored", (program, written))
     mine = [r.written.partition("--set-xmark")[2] for r in ledger.chains.get(("mangle", chain), [])]
-    kernels = listed.get(("mangle", chain), [])  # type: ignore[attr-defined]
+    kernels = listed.get(("mangle", chain), [])
     assert mine == [text.partition("--set-xmark")[2] for text in kernels]

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = Path(__file__).with_name("command.py")
 PATIENCE = 20.0
 NOBODY = 65534
-Inside = Callable[..., object]
+Inside = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +156,14 @@ def user(request: pytest.FixtureRequest) -> int | None:
 
 def test_experiments_run_in_a_namespace_of_their_own(inside: Inside) -> None:
     """Which is neither the caller's nor left by the worker."""
-    outer, inner = inside("inodes")  # type: ignore[misc]
+    outer, inner = inside("inodes")
     assert outer == Path("/proc/self/ns/net").stat().st_ino
     assert inner != outer
 
 
 def test_the_lab_refuses_to_change_the_namespace_it_is_in(inside: Inside) -> None:
     """Checked by inode before rules are installed."""
-    assert inside("refusal").startswith("refusing to change")  # type: ignore[attr-defined]
+    assert inside("refusal").startswith("refusing to change")
 
 
 def test_an_experiment_changes_nothing_outside(

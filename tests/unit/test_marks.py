@@ -59,7 +59,7 @@ def test_text_round_trips(mark: Mark) -> None:
 
 @given(words, words)
 def test_hex_and_decimal_are_the_same(value: int, mask: int) -> None:
-    """iptables takes both."""
+    """Iptables takes both."""
     assert Mark.parse(f"{value}/{mask}") == Mark.parse(f"{value:#x}/{mask:#X}")
 
 

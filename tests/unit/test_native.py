@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.marks import WORD, Mark
-from lab.native import iptables_text, nft_text
+from lab.native import iptables_text, marktest, nft_text
 from lab.native.iptables_text import Change, changes, saved
 from lab.native.ledger import Ledger
 from lab.native.lines import lines
-from lab.native import marktest
 from lab.native.marktest import MarkTest, restores, saves
 from lab.native.rule import Rule
 
@@ -180,7 +179,7 @@ def test_nft_rules_are_read_in_order() -> None:
 
 
 def test_a_table_on_one_line_keeps_its_rules() -> None:
-    """nft takes it so; rules that were not read would be loaded without an owner."""
+    """Nft takes it so; rules that were not read would be loaded without an owner."""
     text = "table inet a { chain c { type filter hook forward priority 0; accept; drop; } }"
     assert [r.text for r in nft_text.rules(text)] == ["accept", "drop"]
 

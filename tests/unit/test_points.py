@@ -78,7 +78,7 @@ def test_points_sort_as_a_packet_passes_them() -> None:
         "postrouting srcnat",
     ]
     ordered = [Point.parse(f"node {t}") for t in texts]
-    assert sorted(reversed(ordered), key=Point.sort_key) == ordered
+    assert sorted(ordered[::-1], key=Point.sort_key) == ordered
 
 
 def test_priorities_are_the_kernels() -> None:
