@@ -61,7 +61,8 @@ def _readable(path: Path) -> Software | None:
         entry = read(path)
         found = problems(entry)
     except EntryError as problem:
-        found = (str(problem),)
+        _tell((str(problem),))
+        return None
     _tell(found)
     return None if found else entry
 
