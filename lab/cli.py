@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import click
 
 from lab.commands.check import check, judge
+from lab.commands.docs import docs
 from lab.commands.entry import new, validate
 from lab.commands.machine import clean, doctor, test
 from lab.commands.registry import list_, show
+from lab.commands.shrink import shrink
 from lab.commands.trace import trace
 from lab.errors import LabError, SandboxError
 
@@ -57,7 +59,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (check, trace, list_, show, judge, doctor, clean, test, new, validate):
+for command in (check, trace, list_, show, judge, doctor, clean, test, new, validate, docs, shrink):
     cli.add_command(command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.kernel.route import Answer, Lookup
 from lab.observe import tc
@@ -16,6 +16,7 @@ from lab.record import Dropped, Event, PolicyRule, Reading, Routed, Timeline
 from lab.traffic.flow import Direction
 
 LookUp = Callable[[Lookup], Answer]
+_TABLES = {253: "default", 254: "main", 255: "local"}
 # What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
 _UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 
@@ -190,8 +191,15 @@ def _hook(event: Event) -> str:
 def _decide(node: str, hook: str, reading: Reading, roads: Roads, iif: int) -> Routed:
     question = Lookup(reading.source, reading.destination, reading.mark, iif)
     answer = roads.look_up(question)
+    if answer.error and hook == "output":  # a transparent socket sends from foreign addresses
+        anywhere = roads.look_up(replace(question, source=""))
+        answer = answer if anywhere.error else anywhere
     policy = choose(roads.policy, question, answer, roads.devices.get(iif, "lo"))
     device = roads.devices.get(answer.device, "")
     via = f" via {answer.gateway}" if answer.gateway else ""
-    route = "" if answer.error else f"{answer.prefix}{via} dev {device} table {answer.table}"
+    route = (
+        ""
+        if answer.error
+        else f"{answer.prefix}{via} dev {device} table {_TABLES.get(answer.table, answer.table)}"
+    )
     return Routed(node, hook, reading.mark, policy, route, device, answer.error)

@@ -43,15 +43,38 @@ def _prefix(installed: Installed) -> str:
 
 def _refusal(program: str, error: str, rulesets: Sequence[Ruleset]) -> str:
     found = _LINE.search(error)
-    number = int(found[1]) if found else 1
+    lines = [
+        (ruleset, number) for ruleset in rulesets for number in range(len(ruleset.text.split("\n")))
+    ]
+    index = min(int(found[1]) - 1 if found else 0, len(lines) - 1)
+    if _text(*lines[index]) == "COMMIT":
+        index, error = _refused_at_commit(program, lines, index, error)
+    ruleset, number = lines[index]
     reason = " ".join(line for line in error.splitlines() if not line.startswith("Try "))
-    for ruleset in rulesets:
-        texts = ruleset.text.split("\n")
-        if number <= len(texts):
-            place = f"{ruleset.file}:{ruleset.line + number - 1}"
-            return f"{place}: {program} refused {texts[number - 1].strip()!r}: {reason}"
-        number -= len(texts)
-    return f"{rulesets[0].file}:{rulesets[0].line}: {program} refused it: {reason}"
+    place = f"{ruleset.file}:{ruleset.line + number}"
+    return f"{place}: {program} refused {_text(ruleset, number)!r}: {reason}"
+
+
+def _refused_at_commit(
+    program: str, lines: Sequence[tuple[Ruleset, int]], commit: int, error: str
+) -> tuple[int, str]:
+    """Find the rule for which a table was refused as a whole, by giving one rule after another.
+
+    The experiment has failed already, so what this leaves in the namespace does not matter.
+    """
+    start = max(n for n in range(commit) if _text(*lines[n]).startswith("*"))
+    table = _text(*lines[start])
+    for index in range(start + 1, commit):
+        text = _text(*lines[index])
+        if text and not text.startswith("#"):
+            result = command.run((program, "--noflush"), f"{table}\n{text}\nCOMMIT\n")
+            if result.status:
+                return index, result.error
+    return commit, error
+
+
+def _text(ruleset: Ruleset, number: int) -> str:
+    return ruleset.text.split("\n")[number].strip()
 
 
 def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed) -> None:

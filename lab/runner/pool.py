@@ -28,6 +28,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
+            process_group=0,  # Ctrl-C is for the command; the worker ends when its input does
         )
         self._ready = False
 

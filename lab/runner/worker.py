@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from lab.errors import LabError, SandboxError
@@ -68,4 +69,5 @@ def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    with suppress(BrokenPipeError):  # whoever asked has gone: nobody is left to tell
+        main(int(sys.argv[1]), int(sys.argv[2]))

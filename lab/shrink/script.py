@@ -7,6 +7,7 @@ the lab. It works in namespaces of its own, prints what it sees, and exits 1 on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from lab.native.lines import lines
 from lab.points import FIRST, LAST, Point
@@ -29,7 +30,8 @@ def script(shrunk: Shrunk, version: str) -> str:
     scenario, verdict = shrunk.scenario, shrunk.verdict
     owner = next(s for s in scenario.software if s.title == verdict.owner)
     flow = owner.flows[0]
-    topology = library.find(scenario.topology, scenario.pod_prefix())
+    everything = library.find(scenario.topology, scenario.pod_prefix())
+    topology = _part(everything, {"node", flow.sender, flow.listener, *shrunk.nodes})
     family = verdict.family
     installs = [_install(s, topology, scenario, verdict) for s in scenario.software]
     everyone = " ".join(shell.function_name(s.title) for s in scenario.software)
@@ -46,6 +48,19 @@ def script(shrunk: Shrunk, version: str) -> str:
         ),
     )
     return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def _part(topology: Topology, nodes: set[str]) -> Topology:
+    """Leave out the nodes that no packet touches, with their links."""
+    links = tuple(i for i in topology.links if {i.left.node, i.right.node} <= nodes)
+    ends = {(e.node, e.name) for link in links for e in (link.left, link.right)}
+    return replace(
+        topology,
+        nodes=tuple(n for n in topology.nodes if n.name in nodes),
+        links=links,
+        routes=tuple(r for r in topology.routes if (r.node, r.device) in ends),
+        neighbours=tuple(n for n in topology.neighbours if (n.node, n.device) in ends),
+    )
 
 
 def _head(shrunk: Shrunk, version: str) -> str:

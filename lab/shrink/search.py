@@ -20,13 +20,17 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """The smallest scenario found, its verdict, and how many rules there were and are."""
+    """The smallest scenario found, its verdict, and how many rules there were and are.
+
+    ``nodes`` are those that any packet of it touched.
+    """
 
     scenario: Scenario
     verdict: Verdict
     rules_before: int
     rules_after: int
     tried: int
+    nodes: tuple[str, ...] = ()
 
 
 def shrink(scenario: Scenario, verdict: Verdict, run: RunAll, tell: Tell) -> Shrunk:
@@ -48,7 +52,7 @@ def shrink(scenario: Scenario, verdict: Verdict, run: RunAll, tell: Tell) -> Shr
     found = search.judge(smallest)
     if found is None:
         raise UsageError(f"the conflict does not reproduce: {verdict}")
-    return Shrunk(smallest, found, len(everything), len(kept), search.tried)
+    return Shrunk(smallest, found, len(everything), len(kept), search.tried, search.nodes())
 
 
 def _narrow(scenario: Scenario, verdict: Verdict) -> Scenario:
@@ -74,7 +78,20 @@ class _Search:
         self._verdict = verdict
         self._run = run
         self._tell = tell
+        self._runs: list[Run] = []
         self.tried = 0
+
+    def nodes(self) -> tuple[str, ...]:
+        """List the nodes that packets of the last candidate touched."""
+        return tuple(
+            dict.fromkeys(
+                reading.point.node
+                for run in self._runs
+                for flow in run.flows
+                for line in flow.timelines
+                for reading in line.readings()
+            )
+        )
 
     def scenario(self, kept: Iterable[Unit]) -> Scenario:
         return replace(self._base, software=only(self._base.software, kept))
@@ -89,7 +106,8 @@ class _Search:
         owner = next(s for s in scenario.software if s.title == self._verdict.owner)
         together, alone = _experiments(scenario, owner)
         try:
-            verdicts = compare(self._run((alone, together)))
+            self._runs = list(self._run((alone, together)))
+            verdicts = compare(self._runs)
         except RuleRefused:
             return None
         return next((v for v in verdicts if _same(v, self._verdict)), None)

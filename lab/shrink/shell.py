@@ -131,13 +131,21 @@ def feed(program: str, node: str, content: Iterable[str]) -> str:
 
 def build(topology: Topology, family: Family) -> str:
     """Write the function that makes the namespaces and what connects them."""
-    steps = [f'nodes="{" ".join(topology.node_names())}"', "build() {"]
+    common = set.intersection(*(set(node.sysctls) for node in topology.nodes))
+    steps = [
+        f'nodes="{" ".join(topology.node_names())}"',
+        "build() {",
+        "    for node in $nodes; do",
+        '        ip netns add "$node"; ip -n "$node" link set lo up',
+        *(f'        on "$node" sysctl -q -w {key}={value}' for key, value in sorted(common)),
+        "    done",
+    ]
     for node in topology.nodes:
-        steps.append(f"    ip netns add {node.name}; ip -n {node.name} link set lo up")
-        writes = "; ".join(
-            f"echo {value} >/proc/sys/{key.replace('.', '/')}" for key, value in node.sysctls
-        )
-        steps.append(f"    on {node.name} sh -c '{writes}'")
+        steps += [
+            f"    on {node.name} sysctl -q -w {key}={value}"
+            for key, value in node.sysctls
+            if (key, value) not in common
+        ]
     for link in topology.links:
         left, right = link.left, link.right
         steps.append(

@@ -21,8 +21,9 @@ from lab.verdict.provenance import false_matches
 def compare(runs: Iterable[Run]) -> list[Verdict]:
     """Judge every run of several software against the runs of each alone.
 
-    A software alone is judged by what its own entry relies on; without a run alone nothing can be
-    said of an owner beside others, and the verdict is INCONCLUSIVE.
+    Without a run alone nothing can be said of an owner beside others: INCONCLUSIVE. Runs of
+    software alone are judged themselves, by what their entries rely on, only where there are no
+    others.
     """
     everything = list(runs)
     alone = {
@@ -30,14 +31,13 @@ def compare(runs: Iterable[Run]) -> list[Verdict]:
         for run in everything
         if run.experiment.alone
     }
-    verdicts: list[Verdict] = []
-    for run in everything:
-        for software in run.experiment.software:
-            base = alone.get(_key(run, software.title))
-            verdicts.extend(_Judge(software, base, run).verdicts())
-    if any(not run.experiment.alone for run in everything):
-        verdicts = [v for v in verdicts if len(v.order) > 1 or v.outcome is not Outcome.SURVIVES]
-    return verdicts
+    together = [run for run in everything if not run.experiment.alone]
+    return [
+        verdict
+        for run in together or everything
+        for software in run.experiment.software
+        for verdict in _Judge(software, alone.get(_key(run, software.title)), run).verdicts()
+    ]
 
 
 def _key(run: Run, title: str) -> tuple[str, str, str]:

@@ -1,0 +1,112 @@
+"""``shrink``: a conflict as the smallest script that shows it anywhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.commands import options
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.runner.pool import Pool
+    from lab.scenario import Orders, Scenario
+    from lab.shrink.search import Shrunk
+    from lab.verdict.outcome import Verdict
+
+
+@click.command(epilog=options.ENTRY_HELP)
+@click.argument("names", nargs=-1, required=True, metavar="ENTRY ENTRY...")
+@click.option("--flow", metavar="NAME", help="The flow, by name or software/name.")
+@click.option(
+    "--order",
+    type=click.Choice(["all", "given", "reverse"]),
+    default="all",
+    show_default=True,
+    help="Order of installation.",
+)
+@options.family_option("ipv4", "ipv4", "ipv6")
+@options.variant_option("nft", "nft", "legacy")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the script there.")
+def shrink(
+    names: tuple[str, ...],
+    flow: str | None,
+    order: Orders,
+    family: str,
+    variant: str,
+    output: str | None,
+) -> int:
+    """Reduce a conflict to the fewest rules, as a shell script to attach to an issue.
+
+    The worst conflict is taken, or the one of --flow. The script needs no lab: only a shell,
+    iproute2, python3 and iptables or nft. It works in namespaces of its own, prints what it sees,
+    and exits 1 when the conflict shows.
+
+    \b
+    fwmark-lab shrink tailscale calico@3.20 --flow tailnet-to-lan -o reproduce.sh
+    sh reproduce.sh
+    """  # noqa: D301 - click reads the backspace
+    from lab.runner.pool import Pool
+    from lab.shrink.script import script
+
+    with Pool(2) as pool:
+        scenario = _scenario(names, flow, order, family, variant)
+        found = _shrink(pool, scenario, _worst(pool, scenario))
+    text = script(found, "fwmark-lab")
+    told = f"{found.rules_before} rules reduced to {found.rules_after} in {found.tried} experiments"
+    click.echo(f"{found.verdict}\n{told}", err=True)
+    if output is None:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        Path(output).write_text(text)
+    except OSError as problem:
+        raise UsageError(f"cannot write {output!r}: {problem.strerror}") from None
+    click.echo(f"written: sh {output}", err=True)
+    return 0
+
+
+def _scenario(
+    names: tuple[str, ...], flow: str | None, order: Orders, family: str, variant: str
+) -> Scenario:
+    from lab.scenario import Scenario
+
+    software = options.entries(names)
+    if len(software) < 2:
+        raise UsageError("a conflict takes at least two entries; expected ENTRY ENTRY…")
+    flows = (flow,) if flow else ()
+    options.check_flows(flows, software)
+    return Scenario(
+        software,
+        families=options.families(family),
+        variants=options.variants(variant),
+        orders=order,
+        flows=flows,
+    )
+
+
+def _worst(pool: Pool, scenario: Scenario) -> Verdict:
+    from lab.verdict.compare import compare
+    from lab.verdict.outcome import Outcome
+
+    verdicts = [v for v in compare(pool.run(scenario.experiments())) if v.outcome.is_conflict]
+    if not verdicts:
+        raise UsageError("there is no conflict to shrink; 'fwmark-lab check' shows every verdict")
+    ranking = list(Outcome)
+    return min(verdicts, key=lambda v: (v.fate_alone == v.fate_together, ranking.index(v.outcome)))
+
+
+def _shrink(pool: Pool, scenario: Scenario, verdict: Verdict) -> Shrunk:
+    from lab.shrink.search import shrink as search
+
+    def tell(what: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\033[Ktrying with {what}", err=True, nl=False)
+
+    found = search(scenario, verdict, pool.run, tell)
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", err=True, nl=False)
+    return found
