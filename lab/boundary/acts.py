@@ -50,14 +50,13 @@ class Frame:
     source: str
     destination: str
     mark: int = 0
-    kind: Literal["udp", "icmp", "tcp", "segment"] = "udp"
+    kind: Literal["udp", "icmp", "tcp"] = "udp"
     port: int = 5000
+    source_port: int = 5001
     ttl: int = 64
     bypass: bool = False
     fragments: tuple[int, ...] = ()
     """Send a 72-byte datagram as three fragments, in this order of their numbers."""
-    part: int = 0
-    """Which of the segments of one TCP connection it is, if it is a ``segment``."""
 
 
 @dataclass(frozen=True, slots=True)

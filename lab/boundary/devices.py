@@ -1,10 +1,10 @@
 """What the tools of today's distributions cannot do, or not without another package.
 
-``netkit NAME PEER none|default`` makes a pair (iproute2 before 6.8 does not know it);
-``tun NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
-``wireguard NAME KEY PEER ENDPOINT FWMARK`` is ``wg set``; ``gro DEVICE`` makes GRO wait for a second segment; ``clone DEVICE TARGET MARK`` marks what comes
-in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front of each
-frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark.
+``netkit NAME PEER none|default`` makes a pair (iproute2 before 6.8 does not know it); ``tun
+NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
+``wireguard NAME KEY PEER ENDPOINT FWMARK`` is ``wg set``; ``clone DEVICE TARGET MARK`` marks what
+comes in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front
+of each frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import fcntl
 import os
 import socket
 import struct
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from lab.boundary import programs
-from lab.kernel import bpf, netns
+from lab.kernel import bpf
 from lab.kernel.netlink import NLM_ACK, NLM_REQUEST, attribute
 from lab.kernel.route import Router
 
@@ -28,9 +26,8 @@ _IFNAME, _LINKINFO, _KIND, _DATA = 3, 18, 1, 2
 _NESTED = 0x8000
 _PEER_INFO, _POLICY, _PEER_POLICY, _SCRUB, _PEER_SCRUB, _MODE = 1, 3, 4, 6, 7, 2
 _XDP, _XDP_FD, _XDP_FLAGS, _GENERIC = 43, 1, 3, 2
-_SIOCETHTOOL, _SET_TSO, _SET_GSO, _SET_GRO = 0x8946, 0x1F, 0x24, 0x2C
+_SIOCETHTOOL, _SET_TSO, _SET_GSO = 0x8946, 0x1F, 0x24
 _TUNSETIFF, _TUN, _TAP, _NO_PACKET_INFO = 0x400454CA, 1, 2, 0x1000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def netkit(name: str, peer: str, scrub: str) -> None:
@@ -86,19 +83,6 @@ def _ethtool(device: str, what: int, value: int) -> None:
         fcntl.ioctl(sock, _SIOCETHTOOL, request)
 
 
-def gro(device: str) -> None:
-    """Switch GRO on and have it hold a segment for 200 ms, so that the next one finds it."""
-    _ethtool(device, _SET_GRO, 1)
-    with tempfile.TemporaryDirectory(dir="/run") as folder:
-        netns.mount("sysfs", folder, "sysfs")  # shows the devices of the current namespace
-        try:
-            folder_of_device = Path(folder, "class", "net", device)
-            (folder_of_device / "gro_flush_timeout").write_text("200000000")
-            (folder_of_device / "napi_defer_hard_irqs").write_text("1000")
-        finally:
-            _libc.umount2(folder.encode(), 2)
-
-
 def wireguard(name: str, private: str, peer: str, endpoint: str, fwmark: str) -> None:
     """Give a WireGuard device its key, port 51820, fwmark and one peer for all addresses."""
     from pyroute2 import WireGuard
@@ -145,7 +129,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "netkit": netkit,
     "tun": try_tunnel,
     "offload": offload,
-    "gro": gro,
     "wireguard": wireguard,
     "clone": clone,
     "xdp": xdp,

@@ -31,10 +31,7 @@ def _device(kind: str, option: str, arguments: str = "", module: str = "") -> Fe
 
 
 def _over(kind: str, option: str, arguments: str, module: str) -> Feature:
-    tried = (
-        "ip link add q0 type veth peer name q1\n"
-        f"ip link add q2 link q0 type {kind} {arguments}"
-    )
+    tried = f"ip link add q0 type veth peer name q1\nip link add q2 link q0 type {kind} {arguments}"
     return Feature(kind, option, tried, (module,))
 
 
@@ -110,8 +107,6 @@ FEATURES: tuple[Feature, ...] = (
             'nft table netdev q { chain c { type filter hook ingress device "lo" priority 0; '
             'fwd to "lo"; }; }', ("nft_fwd_netdev", "nft_dup_netdev")),
     Feature("ping", "the package iputils-ping", "ping -V"),
-    Feature("gro", "a sysfs that can be mounted",
-            "ip link add q0 type veth peer name q1\ngro q0"),
 )  # fmt: skip
 
 

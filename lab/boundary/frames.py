@@ -67,12 +67,9 @@ def _transport(act: Frame) -> Any:
     from scapy.layers.inet6 import ICMPv6EchoRequest
 
     if act.kind == "udp":
-        return UDP(sport=5001, dport=act.port) / PAYLOAD
+        return UDP(sport=act.source_port, dport=act.port) / PAYLOAD
     if act.kind == "tcp":
-        return TCP(sport=5001, dport=act.port, flags="S", seq=1)
-    if act.kind == "segment":
-        sequence = 1000 + act.part * len(PAYLOAD)
-        return TCP(sport=5001, dport=act.port, flags="A", seq=sequence, ack=1) / PAYLOAD
+        return TCP(sport=act.source_port, dport=act.port, flags="S", seq=1)
     return ICMPv6EchoRequest(data=PAYLOAD) if ":" in act.source else ICMP() / PAYLOAD
 
 
@@ -82,7 +79,7 @@ def _fragments(act: Frame) -> list[Any]:
     from scapy.packet import Raw
 
     six = ":" in act.source
-    udp = UDP(sport=5001, dport=act.port) / PAYLOAD.ljust(64, b".")
+    udp = UDP(sport=act.source_port, dport=act.port) / PAYLOAD.ljust(64, b".")
     whole = bytes(_network(act) / udp)[40 if six else 20 :]
     pieces: list[Any] = []
     for number in range(3):
@@ -104,6 +101,4 @@ def swapped(content: bytes) -> bytes:
     if content[0] >> 4 != 4:
         ethernet, content = content[6:12] + content[:6] + content[12:14], content[14:]
     head, ports = content[:12], content[20:24]
-    return (
-        ethernet + head + content[16:20] + content[12:16] + ports[2:] + ports[:2] + content[24:]
-    )
+    return ethernet + head + content[16:20] + content[12:16] + ports[2:] + ports[:2] + content[24:]

@@ -53,7 +53,9 @@ def _leave(value: int) -> bytes:
 def clone(mark: int, index: int) -> bytes:
     """Set the mark, then ``bpf_clone_redirect(skb, index, 0)``."""
     head = _move(6, 1) + _set(0, mark) + _store(6, 0, _MARK)
-    return head + _move(1, 6) + _set(2, index) + _set(3, 0) + _call(_CLONE_REDIRECT) + _leave(_UNSPEC)
+    return (
+        head + _move(1, 6) + _set(2, index) + _set(3, 0) + _call(_CLONE_REDIRECT) + _leave(_UNSPEC)
+    )
 
 
 def store_metadata(mark: int) -> bytes:

@@ -80,7 +80,9 @@ def words(marks: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One boundary. ``source`` is the place in Linux 6.12 that decides it, ``needs`` name features.
+    """One boundary. ``needs`` name features, ``source`` is where the kernel decides it.
+
+    A line number there is that of Debian's Linux 6.12.107; elsewhere the function is named.
 
     ``match`` says in nft's words which packets are meant.
     """

@@ -7,6 +7,7 @@ import struct
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lab.boundary import steps, watch
 from lab.boundary.networks import NETWORKS
@@ -16,10 +17,12 @@ from lab.boundary.watch import Watched
 from lab.errors import SandboxError
 from lab.kernel.netlink import NLM_REQUEST, messages
 from lab.kernel.nftables import Nft
+from lab.kernel.route import Lookup, Router
 from lab.kernel.sandbox import Sandbox
 from lab.topology.build import Network, build
 
 _NEWLINK, _GETLINK, _UP, _RUNNING = 16, 18, 0x1, 0x40
+_LOCAL_TABLE = 255
 _PATIENCE = 3.0
 
 
@@ -55,6 +58,8 @@ def set_up(row: Row, sandbox: Sandbox, stack: ExitStack) -> Stage:
     for node, netns in network.namespaces.items():
         with netns.inside(network.home):
             _wait_for_links(node)
+            if row.family == "ipv6":
+                _wait_for_addresses(node)
     return stage
 
 
@@ -92,6 +97,33 @@ def _wait_for_links(node: str) -> None:
         while waiting := [f for f in _flags(sock) if f & _UP and not f & _RUNNING]:
             if time.monotonic() > deadline:
                 raise SandboxError(f"{len(waiting)} devices of {node} do not transmit")
+
+
+def _wait_for_addresses(node: str) -> None:
+    """Wait until packets to every IPv6 address of the current namespace are taken in.
+
+    Without duplicate address detection an address is valid at once, yet a work queue adds its
+    local route a little later (net/ipv6/addrconf.c, addrconf_dad_work).
+    """
+    deadline = time.monotonic() + _PATIENCE
+    router = Router()
+    try:
+        while waiting := [a for a in _addresses() if not _is_local(router, a)]:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{', '.join(waiting)} of {node} cannot be reached")
+    finally:
+        router.close()
+
+
+def _addresses() -> list[str]:
+    """List the global IPv6 addresses of the current namespace."""
+    lines = Path("/proc/thread-self/net/if_inet6").read_text().splitlines()
+    found = [socket.inet_ntop(socket.AF_INET6, bytes.fromhex(line.split()[0])) for line in lines]
+    return [address for address in found if not address.startswith("fe80:")]
+
+
+def _is_local(router: Router, address: str) -> bool:
+    return router.look_up(Lookup("", address, 0)).table == _LOCAL_TABLE
 
 
 def _flags(sock: socket.socket) -> list[int]:

@@ -21,7 +21,7 @@ ROWS = (
         name="ctmark, per namespace",
         change=Change.FRESH,
         reason="each netns has a table of its own, and nf_reset_ct drops the entry at the veth",
-        source="net/netfilter/nf_conntrack_core.c#1738",
+        source="net/netfilter/nf_conntrack_core.c: init_conntrack",
         built=tracked("a", "output", 0xA1) + tracked("r", "prerouting", 0xA2),
         sent=(Datagram("a", "10.0.2.1"),),
         readings=(
@@ -36,7 +36,7 @@ ROWS = (
         name="ctmark, seen by the reply",
         change=Change.INHERITED,
         reason="both directions of a connection are one entry",
-        source="net/netfilter/nf_conntrack_core.c#1934",
+        source="net/netfilter/nf_conntrack_core.c: resolve_normal_ct",
         built=tracked("r", "prerouting", 0xA2),
         sent=(Datagram("a", "10.0.2.1"), Answer("b")),
         readings=(
@@ -50,7 +50,7 @@ ROWS = (
         name="ctmark, moved to another zone",
         change=Change.FRESH,
         reason="the zone belongs to the key: the same tuple in zone 5 is another entry",
-        source="net/netfilter/nf_conntrack_core.c#1934",
+        source="net/netfilter/nf_conntrack_core.c: resolve_normal_ct",
         built="b: nft table inet zones { chain p { type filter hook prerouting priority -300; "
         f"{UDP} {_LONG} ct zone set 5; }}; }}\n"
         + tracked("b", "prerouting", 0xF1, f"{UDP} {_SHORT}"),
@@ -67,7 +67,7 @@ ROWS = (
         name="ctmark, one entry per zone",
         change=Change.REWRITTEN,
         reason="two zones hold two ctmarks for the same addresses and ports",
-        source="net/netfilter/nf_conntrack_core.c#1934",
+        source="net/netfilter/nf_conntrack_core.c: resolve_normal_ct",
         built="b: nft table inet zones { chain p { type filter hook prerouting priority -300; "
         f"{UDP} {_LONG} ct zone set 1; }}; }}\n"
         "b: nft table inet m { chain p { type filter hook prerouting priority -100; "
@@ -86,7 +86,7 @@ ROWS = (
         name="ctmark, through NAT",
         change=Change.INHERITED,
         reason="NAT changes the tuples, the entry stays one",
-        source="net/netfilter/nf_nat_core.c#612",
+        source="net/netfilter/nf_nat_core.c: nf_nat_setup_info",
         built=_NAT,
         sent=(Datagram("a", "10.0.1.254"), Answer("b", 6000)),
         readings=(
@@ -100,7 +100,7 @@ ROWS = (
         name="packet mark of the reply, through NAT",
         change=Change.FRESH,
         reason="the ctmark is never copied to a packet unless a rule does it",
-        source="net/netfilter/nf_nat_core.c#612",
+        source="net/netfilter/nf_nat_core.c: nf_nat_setup_info",
         built=_NAT,
         sent=(Datagram("a", "10.0.1.254"), Answer("b", 6000)),
         readings=(
@@ -114,7 +114,7 @@ ROWS = (
         name="packet mark of the reply, restored by a rule",
         change=Change.INHERITED,
         reason="meta mark set ct mark copies the word",
-        source="net/netfilter/nft_ct.c#107",
+        source="net/netfilter/nft_ct.c: nft_ct_get_eval",
         built=_NAT
         + "r: nft table inet restored { chain p { type filter hook prerouting priority -140; "
         "ct direction reply meta mark set ct mark; }; }\n",
@@ -145,7 +145,7 @@ ROWS = (
         name="ctmark, of an ICMP error",
         change=Change.INHERITED,
         reason="icmp_error attaches the error to the entry of the packet it is about",
-        source="net/netfilter/nf_conntrack_proto_icmp.c#107",
+        source="net/netfilter/nf_conntrack_proto_icmp.c: nf_conntrack_inet_error",
         built=tracked("r", "prerouting", 0xE7),
         sent=(Datagram("a", "10.0.2.1"),),
         readings=(
@@ -158,7 +158,7 @@ ROWS = (
         name="packet mark, of an ICMP error",
         change=Change.FRESH,
         reason="the error is a new packet",
-        source="net/ipv4/icmp.c#762",
+        source="net/ipv4/icmp.c: __icmp_send",
         built=marked("b", "prerouting", 0x22),
         sent=(Datagram("a", "10.0.0.2"),),
         readings=(
@@ -170,10 +170,10 @@ ROWS = (
         name="ctmark, when the first packet is dropped",
         change=Change.ERASED,
         reason="an entry that is not confirmed goes with its packet",
-        source="net/netfilter/nf_conntrack_core.c#1195",
+        source="net/netfilter/nf_conntrack_core.c: __nf_conntrack_confirm",
         built=tracked("r", "prerouting", 0xC1)
-        + f"r: nft table inet drops {{ chain f {{ type filter hook forward priority 10; {UDP} drop; "
-        "}; }\n",
+        + "r: nft table inet drops { chain f { type filter hook forward priority 10; "
+        + f"{UDP} drop; }}; }}\n",
         sent=(
             Datagram("a", "10.0.2.1", source_port=4000),
             Datagram("a", "10.0.2.1", source_port=4000),
@@ -188,7 +188,7 @@ ROWS = (
         name="notrack, packet mark of a rule that also sets the ctmark",
         change=Change.KEPT,
         reason="without an entry the ctmark is not written, and the rule goes on",
-        source="net/netfilter/nft_ct.c#285",
+        source="net/netfilter/nft_ct.c: nft_ct_set_eval",
         built="r: nft table inet n { chain p { type filter hook prerouting priority -300; "
         f"{UDP} notrack; }}; chain m {{ type filter hook prerouting priority -150; "
         f"{UDP} ct mark set 0x33 meta mark set 0x22; }}; }}\n",
@@ -204,7 +204,7 @@ ROWS = (
         name="flowtable, packets after the first",
         change=Change.ERASED,
         reason="the fast path skips every hook, and with them the rules that mark",
-        source="net/netfilter/nf_flow_table_ip.c#373",
+        source="net/netfilter/nf_flow_table_ip.c: nf_flow_offload_ip_hook",
         built='r: nft table inet f { flowtable t { hook ingress priority 0; devices = { "ra", "rb" '
         "}; }; chain f { type filter hook forward priority 0; meta l4proto udp flow add @t; }; }\n"
         + marked("r", "prerouting", 0x22, f"{UDP}"),

@@ -97,7 +97,7 @@ VETH = (
         name="veth, same namespace, ctmark",
         change=Change.KEPT,
         reason="nf_reset_ct in the scrub is unconditional, but the same table is asked again",
-        source="net/core/skbuff.c#6163",
+        source="net/core/skbuff.c#6154",
         built=_ONE_NAMESPACE.replace("peer name v1", "peer name v1 address 02:fc:00:02:00:01")
         + _POLICY
         + tracked("c", "output", 0xC1),
@@ -112,7 +112,7 @@ VETH = (
         name="loopback",
         change=Change.KEPT,
         reason="loopback_xmit does not scrub",
-        source="drivers/net/loopback.c#69",
+        source="drivers/net/loopback.c: loopback_xmit",
         sent=(Datagram("a", "127.0.0.1", 0x33),),
         readings=(
             see("a output", 0x33),
@@ -124,7 +124,7 @@ VETH = (
         name="loopback, ctmark",
         change=Change.KEPT,
         reason="loopback keeps the conntrack reference of the packet",
-        source="drivers/net/loopback.c#69",
+        source="drivers/net/loopback.c: loopback_xmit",
         built=tracked("a", "output", 0xC1),
         sent=(Datagram("a", "127.0.0.1", 0x33),),
         readings=(
@@ -137,89 +137,11 @@ VETH = (
         name="neighbour queue",
         change=Change.KEPT,
         reason="the packet itself waits until its neighbour has answered",
-        source="net/core/neighbour.c#1216",
+        source="net/core/neighbour.c: __neigh_event_send",
         built="a: ip neigh del 10.0.0.2 dev v0\n",
         sent=(Datagram("a", "10.0.0.2", 0x11),),
         readings=(see("a output", 0x11), see("a egress v0", 0x11)),
         needs=("netdev egress",),
-    ),
-)
-
-_BRIDGE = """\
-b: ip link add br0 type bridge
-b: ip addr flush dev v1
-b: ip link set v1 master br0
-b: ip addr add 10.0.0.2/24 dev br0
-b: ip link add v2 type veth peer name v3 netns {c}
-b: ip link set v2 master br0 up
-b: ip link set br0 up
-c: ip addr add 10.0.0.3/24 dev v3
-c: ip link set v3 up
-a: ip neigh del 10.0.0.2 dev v0
-"""
-_BRIDGE_MARK = (
-    "b: nft table bridge m { chain c { type filter hook prerouting priority -300; "
-    "udp dport 5000 meta mark set 0x22; }; }\n"
-)
-
-BRIDGES = (
-    Row(
-        name="bridge, from port to port",
-        change=Change.KEPT,
-        reason="the bridge never touches the mark",
-        source="net/bridge/br_forward.c#32",
-        built=_BRIDGE + _BRIDGE_MARK,
-        sent=(Datagram("a", "10.0.0.3"),),
-        readings=(
-            see("b bridge prerouting", 0x22),
-            see("b bridge postrouting", 0x22),
-            see("b egress v2", 0x22),
-        ),
-        needs=("bridge", "netdev egress"),
-    ),
-    Row(
-        name="bridge, local delivery",
-        change=Change.KEPT,
-        reason="br_pass_frame_up hands the same packet to the bridge device",
-        source="net/bridge/br_input.c#31",
-        built=_BRIDGE + _BRIDGE_MARK,
-        sent=(Datagram("a", "10.0.0.2"),),
-        readings=(
-            see("b bridge prerouting", 0x22),
-            see("b prerouting -301", 0x22),
-            see("b socket 5000", 0x22),
-        ),
-        needs=("bridge",),
-    ),
-    Row(
-        name="bridge, sent by its own host",
-        change=Change.KEPT,
-        reason="br_dev_xmit hands the same packet to the port",
-        source="net/bridge/br_device.c#28",
-        built=_BRIDGE,
-        sent=(Datagram("b", "10.0.0.1", 0x44),),
-        readings=(
-            see("b output", 0x44),
-            see("b egress br0", 0x44),
-            see("b bridge output", 0x44),
-            see("b bridge postrouting", 0x44),
-            see("b egress v1", 0x44),
-        ),
-        needs=("bridge", "netdev egress"),
-    ),
-    Row(
-        name="bridge, iptables rules by br_netfilter",
-        change=Change.KEPT,
-        reason="the ip hooks see the bridged packet itself; both marks stay on it",
-        source="net/bridge/br_netfilter_hooks.c#480",
-        built=_BRIDGE
-        + "b: sysctl net.bridge.bridge-nf-call-iptables 1\n"
-        + "b: iptables-legacy -t mangle -A PREROUTING -p udp --dport 5000 -j MARK --set-mark 0x55\n"
-        + "b: iptables-legacy -t mangle -A FORWARD -p udp --dport 5000 "
-        "-j MARK --set-xmark 0x100/0x100\n",
-        sent=(Datagram("a", "10.0.0.3"),),
-        readings=(see("b bridge postrouting", 0x155), see("b egress v2", 0x155)),
-        needs=("bridge", "br_netfilter", "netdev egress"),
     ),
 )
 
@@ -287,7 +209,7 @@ MACVLAN = (
         name="macvlan, broadcast to a sibling",
         change=Change.ERASED,
         reason="__dev_forward_skb scrubs each receiver's copy",
-        source="drivers/net/macvlan.c#255",
+        source="drivers/net/macvlan.c: macvlan_broadcast_one",
         built=_BOTH,
         sent=(Datagram("c", "10.0.0.255", 0x33),),
         readings=(see("c egress m0", 0x33), see("d ingress m1", 0)),
@@ -395,15 +317,14 @@ def _netkit(scrub: str) -> Row:
 
 def _tunnel(kind: str) -> Row:
     neighbour = "b: ip neigh add 10.0.6.2 lladdr 02:fc:00:02:00:02 dev t0\n"
-    configured = (
-        "b: ip addr add 10.0.6.1/24 dev t0\nb: ip link set t0 up\n"
-        + (neighbour if kind == "tap" else "")
+    configured = "b: ip addr add 10.0.6.1/24 dev t0\nb: ip link set t0 up\n" + (
+        neighbour if kind == "tap" else ""
     )
     return Row(
         name=f"{kind}, through the program behind it",
         change=Change.ERASED,
         reason="read and write of the character device know no mark",
-        source="drivers/net/tun.c#1729",
+        source="drivers/net/tun.c: tun_get_user",
         sent=(
             Tunnel("b", "t0", "tap" if kind == "tap" else "tun"),
             Run(configured),
@@ -424,7 +345,7 @@ OTHERS = (
         name="vrf, the ip hooks run twice",
         change=Change.KEPT,
         reason="vrf_l3_rcv runs PREROUTING again with the vrf as the input device",
-        source="drivers/net/vrf.c#1411",
+        source="drivers/net/vrf.c: vrf_l3_rcv",
         built="b: ip link add f1 type vrf table 5\nb: ip link set f1 up\n"
         "b: ip link set v1 master f1\n"
         + marked("b", "prerouting", 0x22, "iifname v1 udp dport 5000"),
@@ -440,7 +361,7 @@ OTHERS = (
         name="ifb",
         change=Change.KEPT,
         reason="the packet itself is redirected to ifb and comes back by ifb_ri_tasklet",
-        source="drivers/net/ifb.c#96",
+        source="drivers/net/ifb.c: ifb_ri_tasklet",
         built=_ONE_NAMESPACE
         + "c: ip link add f0 type ifb\nc: ip link set f0 up\nc: tc qdisc add dev v1 clsact\n"
         "c: tc filter add dev v1 ingress protocol ip prio 1 u32 match u32 0 0 "
@@ -456,6 +377,6 @@ OTHERS = (
     ),
 )  # fmt: skip
 
-ROWS = VETH + BRIDGES + MACVLAN + VLAN + OTHERS + tuple(
+ROWS = VETH + MACVLAN + VLAN + OTHERS + tuple(
     row for mode in ("l2", "l3", "l3s") for row in _ipvlan(mode)
 )  # fmt: skip

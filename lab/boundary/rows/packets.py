@@ -82,33 +82,6 @@ FRAGMENTS = tuple(
     )
 )
 
-_GRO = (
-    "c: ip link add v0 type veth peer name v1\nc: ip addr add 10.0.0.1/24 dev v0\n"
-    "c: ip addr add 10.0.0.50/32 dev v1\nc: sysctl net.ipv4.conf.all.accept_local 1\n"
-    "c: gro v1\nc: offload v0 off\nc: ip link set v0 up\nc: ip link set v1 up\n"
-)
-
-
-def _merged(first: int, second: int) -> Row:
-    pair = tuple(
-        Frame("c", "v0", "c", "v1", "10.0.0.1", "10.0.0.50", mark, kind="segment", part=part)
-        for part, mark in enumerate((first, second))
-    )
-    return Row(
-        name=f"gro, segments marked {first:#x} then {second:#x}",
-        change=Change.REWRITTEN,
-        reason="gro_list_prepare compares device, vlan, metadata and conntrack, not the mark: "
-        "the first segment's stays",
-        source="net/core/gro.c#336",
-        built=_GRO,
-        sent=pair,
-        readings=(
-            see("c egress v0", *sorted((first, second)), match="tcp dport 5000"),
-            see("c prerouting -301", first, match="tcp dport 5000"),
-        ),
-        needs=("gro", "netdev egress"),
-    )
-
 
 def _in_nat(program: str, tracked: bool) -> Row:
     marking = "r: {} -t nat -A PREROUTING -p udp --dport 5000 -j MARK --set-mark 0x77\n"
@@ -142,9 +115,7 @@ def _nft_at(name: str, mark: int) -> str:
 
 
 def _xt(program: str, mark: int) -> str:
-    return (
-        f"a: {program} -t mangle -A OUTPUT -p udp --dport 5000 -j MARK --set-mark {mark:#x}\n"
-    )
+    return f"a: {program} -t mangle -A OUTPUT -p udp --dport 5000 -j MARK --set-mark {mark:#x}\n"
 
 
 def _same_priority(first: str, second: str) -> Row:
@@ -179,7 +150,7 @@ OTHERS = (
         name="gso, segments of one write",
         change=Change.KEPT,
         reason="skb_segment copies the header of the packet to each piece",
-        source="net/core/skbuff.c#4617",
+        source="net/core/skbuff.c: skb_segment",
         built="a: offload v0 off\n",
         sent=(Conversation("a", "10.0.0.2", "b", 0x11, size=60000),),
         readings=(
@@ -192,8 +163,8 @@ OTHERS = (
         change=Change.REWRITTEN,
         reason="the mark shares its bytes with reserved_tailroom, which mld_newpack sets",
         source="include/linux/skbuff.h#1049, net/ipv6/mcast.c#1778",
-        built="c: ip link add v0 type veth peer name v1\nc: ip link set v1 up\n",
-        sent=(Run("c: ip link set v0 up\n"),),
+        built="c: ip link add v0 type veth peer name v1\n",
+        sent=(Run("c: ip link set v1 up\nc: ip link set v0 up\n"),),
         readings=(
             see("c output -301", 0, match="icmpv6 type nd-router-solicit"),
             see("c output -301", 0xD4, match="icmpv6 type mld2-listener-report"),
@@ -204,7 +175,6 @@ OTHERS = (
 _BACKENDS = ("iptables-nft", "iptables-legacy")
 ROWS = (
     FRAGMENTS
-    + (_merged(0x1, 0x2), _merged(0x2, 0x1))
     + tuple(_in_nat(program, tracked) for program in _BACKENDS for tracked in (False, True))
     + tuple(
         _same_priority(first, second)

@@ -16,7 +16,7 @@ def _mirred(action: str, mark: int, *readings: Reading) -> Row:
         name=f"tc mirred, {action}",
         change=Change.KEPT,
         reason="the packet, or its clone, goes to the other device with its mark",
-        source="net/sched/act_mirred.c#268",
+        source="net/sched/act_mirred.c: tcf_mirred_to_dev",
         built=_LEG + _MIRRED.format(on="v1", hook="egress", action=action)
         + ("b: sysctl net.ipv4.conf.all.accept_local 1\n" if "ingress" in action else ""),
         sent=(Datagram("b", "10.0.0.1", mark),),
@@ -55,11 +55,11 @@ _XMIT = "dev_queue_xmit on the veth device, whose driver then scrubs"
 BPF = (
     _bpf("bpf_redirect to a veth pair", "mark = 0x23, redirect v2",
          see("b tap v2 out", 0x23), see("c ingress v3", 0),
-         kept=False, why=_XMIT, source="net/core/filter.c#2146"),
+         kept=False, why=_XMIT, source="net/core/filter.c: __bpf_tx_skb"),
     _bpf("bpf_redirect to ingress", "mark = 0x24, redirect-ingress v2",
          see("b ingress v2", 0x24), see("b tap v2 in", 0x24),
          kept=True, why="the packet is received again, unscrubbed",
-         source="net/core/filter.c#2113"),
+         source="net/core/filter.c: __bpf_rx_skb"),
     _bpf("bpf_redirect_peer to another namespace", "mark = 0x22, redirect-peer v2",
          see("c ingress v3", 0x22), see("c prerouting -301", 0x22, match=UDP),
          kept=True, why="skb_scrub_packet(skb, false), though the netns changes",
@@ -68,7 +68,7 @@ BPF = (
         name="bpf_redirect_neigh to a veth pair",
         change=Change.ERASED,
         reason=_XMIT,
-        source="net/core/filter.c#2268",
+        source="net/core/filter.c: __bpf_redirect_neigh",
         built=_LEG + f"b: bpf tc ingress v1: mark = 0x25, redirect-neigh v2 {_IF_UDP}\n"
         "a: ip route add 10.0.7.0/24 via 10.0.0.2\n",
         sent=(Datagram("a", "10.0.7.2"),),
@@ -79,7 +79,7 @@ BPF = (
         name="bpf_clone_redirect to a veth pair",
         change=Change.ERASED,
         reason=_XMIT,
-        source="net/core/filter.c#2458",
+        source="net/core/filter.c: bpf_clone_redirect",
         built=_LEG + "b: clone v1 v2 0x26\n",
         sent=(Datagram("a", "10.0.0.2"),),
         readings=(see("b prerouting -301", 0x26), see("b tap v2 out", 0x26),
@@ -90,7 +90,7 @@ BPF = (
         name="bpf at tc egress",
         change=Change.REWRITTEN,
         reason="clsact egress runs after nft's egress hook and before packet sockets",
-        source="net/core/dev.c#4467",
+        source="net/core/dev.c: sch_handle_egress",
         built=f"b: bpf tc egress v1: mark = 0x22 {_IF_UDP}\n",
         sent=(Datagram("b", "10.0.0.1", 0x11),),
         readings=(see("b egress v1", 0x11), see("b tap v1 out", 0x22)),
@@ -110,7 +110,7 @@ BPF = (
         name="xdp metadata alone",
         change=Change.IGNORED,
         reason="nothing but a program at tc reads the metadata",
-        source="net/core/dev.c#5020",
+        source="net/core/dev.c: bpf_prog_run_generic_xdp",
         built="b: xdp v1 0xfeedface\n",
         sent=(Datagram("a", "10.0.0.2"),),
         readings=(see("b ingress v1", 0), see("b socket 5000", 0)),
@@ -135,7 +135,7 @@ COPIES = (
         name="iptables TEE",
         change=Change.KEPT,
         reason="the copy has the mark of that moment, not the later one",
-        source="net/ipv4/netfilter/nf_dup_ipv4.c#50",
+        source="net/ipv4/netfilter/nf_dup_ipv4.c: nf_dup_ipv4",
         built=_LEG + _TEE,
         sent=(Datagram("a", "10.0.0.2"),),
         readings=(see("b output", 0x22, match=_OTHER), see("b tap v2 out", 0x22)),
@@ -145,7 +145,7 @@ COPIES = (
         name="nft dup, in the ip family",
         change=Change.KEPT,
         reason="pskb_copy copies the mark; the copy is untracked",
-        source="net/ipv4/netfilter/nf_dup_ipv4.c#50",
+        source="net/ipv4/netfilter/nf_dup_ipv4.c: nf_dup_ipv4",
         built=_LEG + marked("b", "prerouting", 0x22)
         + _copies('table ip copies { chain c { type filter hook prerouting priority -150; '
                   'udp dport 5000 dup to 10.0.7.2 device "v2"; }; }'),
@@ -158,7 +158,7 @@ COPIES = (
         name="nft dup, at netdev ingress",
         change=Change.KEPT,
         reason="skb_clone copies the mark",
-        source="net/netfilter/nf_dup_netdev.c#62",
+        source="net/netfilter/nf_dup_netdev.c: nf_dup_netdev_egress",
         built=_LEG + _copies('table netdev copies { chain c { type filter hook ingress device "v1" '
                              'priority 0; udp dport 5000 meta mark set 0x22 dup to "v2"; }; }'),
         sent=(Datagram("a", "10.0.0.2"),),
@@ -169,7 +169,7 @@ COPIES = (
         name="nft fwd, at netdev ingress",
         change=Change.KEPT,
         reason="the packet itself is sent by the other device",
-        source="net/netfilter/nf_dup_netdev.c#43",
+        source="net/netfilter/nf_dup_netdev.c: nf_fwd_netdev_egress",
         built=_LEG + _copies('table netdev copies { chain m { type filter hook ingress device "v1" '
                              'priority -10; udp dport 5000 meta mark set 0x22; }; '
                              'chain c { type filter hook ingress device "v1" priority 510; '
@@ -192,7 +192,7 @@ def _queued(mark: int) -> Row:
         name=f"NFQUEUE, verdict {'with' if mark else 'without'} mark",
         change=Change.REWRITTEN if mark else Change.KEPT,
         reason="NFQA_MARK replaces the mark, its absence leaves it",
-        source="net/netfilter/nfnetlink_queue.c#1283",
+        source="net/netfilter/nfnetlink_queue.c: nfqnl_recv_verdict",
         built=_QUEUED,
         sent=(Queue("b"), Datagram("a", "10.0.0.2"), Release("b", mark)),
         readings=(
@@ -213,9 +213,8 @@ QUEUES = (
         name="NFQUEUE in mangle OUTPUT, verdict mark",
         change=Change.REWRITTEN,
         reason="reinjecting re-routes when the mark changed",
-        source="net/ipv4/netfilter.c#20",
-        built=leg("a", "w0", "c", "w1", 7)
-        + "a: ip route add default via 10.0.7.2 table 77\n"
+        source="net/netfilter/nf_queue.c: nf_reroute",
+        built=leg("a", "w0", "c", "w1", 7) + "a: ip route add default via 10.0.7.2 table 77\n"
         "a: ip rule add fwmark 0x77/0xff lookup 77\n"
         "a: iptables-legacy -t mangle -A OUTPUT -p udp --dport 5000 -j NFQUEUE\n",
         sent=(Queue("a"), Datagram("a", "10.0.0.2"), Release("a", 0x77)),

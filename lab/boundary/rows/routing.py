@@ -54,7 +54,7 @@ def _local(valid_mark: int, accept_local: int) -> Row:
         change=Change.KEPT if passes else Change.DROPPED,
         reason="looked up with its mark, the source is a local address: a martian, "
         "unless accept_local is set",
-        source="net/ipv4/fib_frontend.c#369, #397",
+        source="net/ipv4/fib_frontend.c#369",
         built="r: ip rule add fwmark 0x1/0x1 lookup 100\n"
         "r: ip route add local default dev lo table 100\n"
         + marked("r", "prerouting", 0x1)
@@ -72,7 +72,7 @@ def _demux(early: int) -> Row:
         name=f"early demux {'on' if early else 'off'}, marked packet of a connection",
         change=Change.KEPT if early else Change.DROPPED,
         reason="early demux takes the socket's route, before any policy rule sees the mark",
-        source="net/ipv4/ip_input.c#329",
+        source="net/ipv4/ip_input.c: ip_rcv_finish_core",
         built=f"b: sysctl net.ipv4.ip_early_demux {early}\n"
         "b: ip rule add pref 0 fwmark 0x77 lookup 99\nb: ip rule del pref 0 lookup local\n"
         "b: ip rule add pref 1 lookup local\nb: ip route add blackhole default table 99\n"
@@ -161,7 +161,7 @@ def _forwarded(hook: str, priority: int, moves: bool) -> Row:
         name=f"forwarding, marked in {hook} at {priority}",
         change=Change.KEPT,
         reason="the route is looked up between PREROUTING and FORWARD",
-        source="net/ipv4/ip_input.c#341",
+        source="net/ipv4/ip_input.c: ip_rcv_finish_core",
         built=_FORWARD_WAY + marked("r", hook, 0x77, priority=priority),
         sent=(Datagram("a", "10.0.2.1"),),
         readings=(
@@ -174,16 +174,15 @@ def _forwarded(hook: str, priority: int, moves: bool) -> Row:
 
 
 ROWS = (
-    tuple(_filtered(rp, valid) for rp in (0, 1, 2) for valid in (0, 1))
-    + (_filtered(1, 1, "all"),)
-    + tuple(_unmarked(valid) for valid in (0, 1))
-    + tuple(_local(valid, accept) for valid, accept in ((0, 0), (1, 0), (1, 1)))
-    + (_demux(1), _demux(0))
-    + OUTPUT
-    + (
-        _forwarded("prerouting", -300, moves=True),
-        _forwarded("prerouting", 100, moves=True),
-        _forwarded("forward", -150, moves=False),
-        _forwarded("postrouting", -150, moves=False),
-    )
+    *(_filtered(rp, valid) for rp in (0, 1, 2) for valid in (0, 1)),
+    _filtered(1, 1, "all"),
+    *(_unmarked(valid) for valid in (0, 1)),
+    *(_local(valid, accept) for valid, accept in ((0, 0), (1, 0), (1, 1))),
+    _demux(1),
+    _demux(0),
+    *OUTPUT,
+    _forwarded("prerouting", -300, moves=True),
+    _forwarded("prerouting", 100, moves=True),
+    _forwarded("forward", -150, moves=False),
+    _forwarded("postrouting", -150, moves=False),
 )

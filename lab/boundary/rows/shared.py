@@ -19,7 +19,9 @@ def tracked(node: str, hook: str, mark: int, match: str = UDP, priority: int = -
 
 def marked_at(node: str, hook: str, device: str, mark: int, match: str = UDP) -> str:
     """Write the line that marks packets at a device's ``ingress`` or ``egress`` hook."""
-    chain = f'type filter hook {hook} device "{device}" priority 0; {match} meta mark set {mark:#x};'
+    chain = (
+        f'type filter hook {hook} device "{device}" priority 0; {match} meta mark set {mark:#x};'
+    )
     return f"{node}: nft table netdev m_{hook} {{ chain c {{ {chain} }}; }}\n"
 
 

@@ -37,7 +37,7 @@ def _reflected(kind: str, family: Family, value: int) -> Row:
         name=f"fwmark_reflect {_on(value)}, {name}, {family}",
         change=Change.INHERITED if value else Change.FRESH,
         reason="IP_REPLY_MARK(net, mark) is the mark if fwmark_reflect is set, else 0",
-        source="include/net/ip.h#395",
+        source="include/net/ip.h: IP4_REPLY_MARK",
         built=f"b: sysctl net.{family}.fwmark_reflect {value}\n"
         + marked("b", "prerouting", 0x22, request),
         sent=(frame,),
@@ -56,7 +56,8 @@ def _router_reply(name: str, value: int) -> Row:
         "reject with reset": ("tcp dport 5999 reject with tcp reset", "tcp sport 5999", "tcp"),
     }[name]
     request = f"{rule[2]} dport 5999"
-    rejecting = f"r: nft table inet rj {{ chain f {{ type filter hook forward priority 10; {rule[0]}; }}; }}\n"
+    chain = f"type filter hook forward priority 10; {rule[0]};"
+    rejecting = f"r: nft table inet rj {{ chain f {{ {chain} }}; }}\n"
     frame = Frame("a", "v0", "r", "ra", "10.0.1.1", "10.0.2.1", port=5999,
                   kind="tcp" if rule[2] == "tcp" else "udp",
                   ttl=1 if name == "ttl exceeded" else 64)  # fmt: skip
@@ -64,7 +65,7 @@ def _router_reply(name: str, value: int) -> Row:
         name=f"fwmark_reflect {_on(value)}, {name} by a router",
         change=Change.INHERITED if value else Change.FRESH,
         reason="IP_REPLY_MARK(net, mark) is the mark if fwmark_reflect is set, else 0",
-        source="include/net/ip.h#395, net/ipv4/netfilter/nf_reject_ipv4.c#268",
+        source="include/net/ip.h: IP4_REPLY_MARK",
         built=f"r: sysctl net.ipv4.fwmark_reflect {value}\n"
         + marked("r", "prerouting", 0x22, request)
         + (rejecting if rule[0] else ""),
@@ -114,7 +115,7 @@ OTHERS = (
         name="socket mark, every segment of a connection",
         change=Change.KEPT,
         reason="__ip_queue_xmit copies sk_mark to each packet",
-        source="net/ipv4/ip_output.c#537",
+        source="net/ipv4/ip_output.c: __ip_queue_xmit",
         sent=(Conversation("a", "10.0.0.2", "b", 0x11),),
         readings=(
             see("a output", 0x11, match="tcp dport 5000"),
@@ -125,7 +126,7 @@ OTHERS = (
         name="socket mark, changed while connected",
         change=Change.REWRITTEN,
         reason="__ip_queue_xmit copies what sk_mark is then",
-        source="net/ipv4/ip_output.c#537",
+        source="net/ipv4/ip_output.c: __ip_queue_xmit",
         sent=(Conversation("a", "10.0.0.2", "b", 0x11, remark=0x12),),
         readings=(
             see("a output", 0x11, match="tcp dport 5000 tcp flags & (syn|ack) == syn"),
@@ -136,7 +137,7 @@ OTHERS = (
         name="socket mark, of the client and the server's answer",
         change=Change.FRESH,
         reason="the mark ends at the veth pair, and the answer is another socket's",
-        source="net/core/sock.c#2155",
+        source="net/ipv4/ip_output.c: __ip_make_skb",
         sent=(Datagram("a", "10.0.0.2", 0x11), Answer("b")),
         readings=(
             see("a output", 0x11),
@@ -175,7 +176,7 @@ OTHERS = (
         name="xt socket match, --restore-skmark",
         change=Change.INHERITED,
         reason="the match writes the socket's mark to the packet",
-        source="net/netfilter/xt_socket.c#92",
+        source="net/netfilter/xt_socket.c: socket_match",
         built="b: iptables-legacy -t mangle -A PREROUTING -p tcp --dport 5000 "
         "-m socket --transparent --restore-skmark -j ACCEPT\n",
         sent=(Conversation("a", "10.0.0.2", "b", listener_mark=0x51, transparent=True),),
@@ -189,7 +190,7 @@ OTHERS = (
         name="nft socket mark",
         change=Change.INHERITED,
         reason="socket mark loads sk_mark of the socket the packet belongs to",
-        source="net/netfilter/nft_socket.c#163",
+        source="net/netfilter/nft_socket.c: nft_socket_eval",
         built="b: nft table inet s { chain p { type filter hook prerouting priority -150; "
         "tcp dport 5000 meta mark set socket mark; }; }\n",
         sent=(Conversation("a", "10.0.0.2", "b", listener_mark=0x51),),

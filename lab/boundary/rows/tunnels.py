@@ -100,8 +100,7 @@ def _receiving(kind: _Kind, moved: bool) -> Row:
     )
 
 
-_GBP = _Kind("vxlan gbp", "type vxlan id 42 local {near} remote {far} dstport 4789 dev {device} gbp",
-             "udp dport 4789", "vxlan")  # fmt: skip
+_GBP = _Kind("vxlan gbp", f"{_KINDS[0].options} gbp", "udp dport 4789", "vxlan")
 
 
 def _group_policy(sent: int) -> Row:
@@ -121,8 +120,14 @@ def _group_policy(sent: int) -> Row:
 
 
 _KEYS = (  # private and public; they guard nothing
-    ("dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYSAxMjM=", "/uhqnslQSXVS0dLDjRykmdgZtzDhTiTXo53P+SKeVEw="),
-    ("dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYiAxMjM=", "JL9y3FPaBi4v4ofScQlHdjYj7aDITiCyCC8J1Ed/eDI="),
+    (
+        "dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYSAxMjM=",
+        "/uhqnslQSXVS0dLDjRykmdgZtzDhTiTXo53P+SKeVEw=",
+    ),
+    (
+        "dGhpcyBpcyBub3QgYSBzZWNyZXQ6IG5vZGUgYiAxMjM=",
+        "JL9y3FPaBi4v4ofScQlHdjYj7aDITiCyCC8J1Ed/eDI=",
+    ),
 )
 
 
