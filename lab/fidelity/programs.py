@@ -52,6 +52,12 @@ CONFIRMS = (
 )
 
 
+def program_of(entry: Software) -> Confirms | None:
+    """Return the program whose rules this entry describes, by name and mode."""
+    named = f"{entry.name}:{entry.mode}"
+    return next((c for c in CONFIRMS if c.entry == named), None)
+
+
 def rules(listing: Listing, job: Job) -> tuple[Rule, ...]:
     """Read the listing as rules; nft's is read only where iptables has none."""
     found = tuple(_iptables(listing, job))

@@ -116,7 +116,7 @@ def test_the_pages_entry_does_not_survive_beside_wg_quick(entry: Path) -> None:
         ("-j CONNMARK", "-j CONMARK", "-A LAN-UPLINK -i", "iptables-nft-restore refused"),
         ("rule add", "rule adz", "rule adz", "ip refused"),
         ('from = "lan"', 'from = "wan"', 'from = "wan"', "unknown node 'wan'"),
-        ('summary = "A', 'sumary = "A', "sumary = ", "unknown key"),
+        ("answered-by", "answred-by", "answred-by = ", "unknown key"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_an_error_with_its_line(
