@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lab.native.lines import lines
 from lab.points import PRIORITIES
 
-_TABLE = re.compile(r"(?:(?:add|create) )?table (?:(?P<family>\w+) )?(?P<name>[\w-]+) ?\{?.*")
-_CHAIN = re.compile(r"chain (?P<name>\S+) ?\{(?P<rest>.*)")
+_TABLE = re.compile(r"(?:(?:add|create) )?table (?:(?P<family>\w+) )?(?P<name>\S+)")
+_CHAIN = re.compile(r"chain (?P<name>\S+)")
+_COMMAND_START = re.compile(r"\s*(?:add|insert|create) rule ")
+_NO_RULE = re.compile(r"type \w+ hook |policy |comment ")
 _COMMAND = re.compile(
     r"(?:add|insert|create) rule (?:(?P<family>ip6?|inet|netdev|bridge|arp) )?"
     r"(?P<table>\S+) (?P<chain>\S+) (?P<rule>.+)"
@@ -19,8 +21,9 @@ _BASE = re.compile(
     r"type (?P<type>\w+) hook (?P<hook>\w+)(?: devices? [^;]*?)?"
     r" priority (?P<base>[a-z]+|-?\d+)(?: ?(?P<sign>[+-]) ?(?P<offset>\d+))?"
 )
+_PLACEHOLDER = re.compile(r"\{\{ *[\w.-]+ *\}\}")
+_HIDDEN = re.compile(r"placeholder(\d+)_")
 _FORBIDDEN = re.compile(r"^\s*include\b", re.MULTILINE)
-_BLOCK = re.compile(r"(?:set|map|flowtable|counter|quota|limit|ct|secmark|synproxy) .*\{$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,64 +72,95 @@ def base_chains(text: str) -> tuple[BaseChain, ...]:
 def rules(text: str, source: str = "") -> Iterator[NftRule]:
     """Yield the rules in the order nft adds them.
 
-    Understands ``table … { chain … { rules } }`` with one rule per line (or ``;`` between rules)
-    and ``add rule``/``insert rule`` commands. Blocks of other objects are passed over.
+    Understands ``table … { chain … { rules } }``, on one line or many, and the commands
+    ``add rule`` and ``insert rule``. Blocks of other objects are passed over.
     """
-    family = table = chain = ""
-    depth_other = 0
-    for line in lines(text, source):
-        body = line.text
-        if depth_other:
-            depth_other += body.count("{") - body.count("}")
-            continue
-        if command := _COMMAND.fullmatch(body):
-            yield NftRule(
-                command["family"] or "ip",
-                command["table"],
-                command["chain"],
-                command["rule"],
-                line.number,
-                line.source,
-                body.startswith("insert"),
-            )
-            continue
-        if not table and (found := _TABLE.fullmatch(body)):
-            family, table = found["family"] or "ip", found["name"] if body.endswith("{") else ""
-            continue
-        if table and not chain and (found := _CHAIN.fullmatch(body)):
-            chain, body = found["name"], found["rest"].strip()
-        elif table and not chain and _BLOCK.fullmatch(body):
-            depth_other = 1
-            continue
-        if chain:
-            closed = _closes(body)
-            for statement in _statements(body[:-1] if closed else body):
-                yield NftRule(family, table, chain, statement, line.number, line.source)
-            chain = "" if closed else chain
-        elif body == "}":
-            table = ""
+    sources = {line.number: line.source for line in lines(text, source)}
+    hidden, shown = _hide_placeholders(text)
+    for blocks, statement, number in _Reader(hidden):
+        found = _rule(blocks, statement)
+        if found is not None:
+            family, table, chain, rule = (shown(word) for word in found)
+            first = not blocks and statement.startswith("insert")
+            yield NftRule(family, table, chain, rule, number, sources.get(number, source), first)
 
 
-def _closes(body: str) -> bool:
-    return body.endswith("}") and body.count("}") > body.count("{")
+def _hide_placeholders(text: str) -> tuple[str, Callable[[str], str]]:
+    """Put words in the place of ``{{ name }}``, whose braces are no blocks, and a way back."""
+    names: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        names.append(found[0])
+        return f"placeholder{len(names) - 1}_"
+
+    def show(words: str) -> str:
+        return _HIDDEN.sub(lambda found: names[int(found[1])], words)
+
+    return _PLACEHOLDER.sub(hide, text), show
 
 
-def _statements(body: str) -> Iterator[str]:
-    depth = 0
-    quoted = False
-    current = ""
-    for character in body:
-        quoted ^= character == '"'
-        depth += (character == "{") - (character == "}")
-        if character == ";" and not depth and not quoted:
-            yield from _rule(current)
-            current = ""
+def _rule(blocks: tuple[str, ...], statement: str) -> tuple[str, str, str, str] | None:
+    if not blocks:
+        command = _COMMAND.fullmatch(statement)
+        if command is None:
+            return None
+        return command["family"] or "ip", command["table"], command["chain"], command["rule"]
+    table_header = _TABLE.fullmatch(blocks[0])
+    chain_header = _CHAIN.fullmatch(blocks[1]) if len(blocks) == 2 else None
+    if table_header is None or chain_header is None or _NO_RULE.match(statement):
+        return None
+    return table_header["family"] or "ip", table_header["name"], chain_header["name"], statement
+
+
+class _Reader:
+    """Statements of nft text, each with the blocks it stands in and its line (from 0)."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._blocks: list[str] = []
+        self._words = ""
+        self._start = 0
+        self._line = 0
+        self._depth = 0  # of braces that belong to the statement: sets and maps
+        self._quoted = False
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, ...], str, int]]:
+        skipping = False
+        for previous, character in zip("\n" + self._text, self._text + "\n", strict=True):
+            skipping = (skipping or (character == "#" and not self._quoted)) and character != "\n"
+            if not skipping:
+                yield from self._take(character, previous)
+            self._line += character == "\n"
+
+    def _take(self, character: str, previous: str) -> Iterator[tuple[tuple[str, ...], str, int]]:
+        self._quoted ^= character == '"'
+        inside = self._depth > 0 or self._quoted
+        if character == "\n" and (inside or previous == "\\"):
+            self._words = self._words.rstrip("\\") + " "
+        elif character in "\n;" and not inside:
+            yield from self._end()
+        elif character == "{" and not inside and not self._is_rule():
+            self._blocks.append(" ".join(self._words.split()))
+            self._words = ""
+        elif character == "}" and not inside:
+            yield from self._end()
+            del self._blocks[-1:]
         else:
-            current += character
-    yield from _rule(current)
+            self._add(character)
 
+    def _add(self, character: str) -> None:
+        if not self._quoted:
+            self._depth += (character == "{") - (character == "}")
+        if not self._words.strip():
+            self._start = self._line
+        self._words += character
 
-def _rule(text: str) -> Iterator[str]:
-    stripped = text.strip()
-    if stripped and not re.match(r"(type \w+ hook|policy |comment |#)", stripped):
-        yield stripped
+    def _is_rule(self) -> bool:
+        in_chain = len(self._blocks) == 2 and self._blocks[1].startswith("chain ")
+        return in_chain or (not self._blocks and bool(_COMMAND_START.match(self._words)))
+
+    def _end(self) -> Iterator[tuple[tuple[str, ...], str, int]]:
+        statement = self._words.strip()
+        self._words, self._depth = "", 0
+        if statement:
+            yield tuple(self._blocks), statement, self._start

@@ -77,6 +77,7 @@ def _software(table: Table, text: str) -> Software:
         rulesets=tuple(_rulesets(table.tables("ruleset"), text, table.text("source"))),
         flows=tuple(_flow(t) for t in table.tables("flow")),
         facts=facts,
+        shares_with=table.texts("shares-with"),
         file=table.file,
     )
     table.done()

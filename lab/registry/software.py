@@ -65,7 +65,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """One registry entry: a release of a software in one mode."""
+    """One registry entry: a release of a software in one mode.
+
+    ``shares_with`` names software with which it uses the same bits on purpose.
+    """
 
     name: str
     release: str
@@ -83,6 +86,7 @@ class Software:
     rulesets: tuple[Ruleset, ...] = ()
     flows: tuple[Flow, ...] = ()
     facts: tuple[tuple[str, str, str], ...] = ()
+    shares_with: tuple[str, ...] = ()
     file: str = ""
 
     @property

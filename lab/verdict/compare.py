@@ -83,7 +83,7 @@ class _Judge:
         points = [replace(v, **fates) for v in self._points(flow, base, seen)]  # type: ignore[arg-type]
         strangers = [replace(v, **fates) for v in self._strangers(flow, seen)]  # type: ignore[arg-type]
         conflicts = [v for v in points if v.outcome.is_conflict] + strangers
-        if not base.fate.same_as(seen.fate) and not conflicts:
+        if not base.fate.same_as(seen.fate, address=bool(base.relied_from)) and not conflicts:
             verdict = replace(self._fate(flow, base, seen), **fates)  # type: ignore[arg-type]
             blamed = next((v.culprit for v in points if v.culprit is not None), None)
             conflicts = [replace(verdict, culprit=verdict.culprit or blamed)]

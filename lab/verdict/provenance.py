@@ -24,8 +24,12 @@ Owners = dict[int, Writer | None]
 
 @dataclass(slots=True)
 class Origin:
-    """The writer of each set bit; ``ctmark`` lasts from packet to packet of a flow."""
+    """The writer of each set bit; ``ctmark`` lasts from packet to packet of a flow.
 
+    ``friends`` are pairs of software that share bits on purpose.
+    """
+
+    friends: frozenset[tuple[str, str]] = frozenset()
     mark: Owners = field(default_factory=dict)
     ctmark: Owners = field(default_factory=dict)
 
@@ -36,7 +40,7 @@ def false_matches(run: Run, flow: FlowRun) -> Iterator[Culprit]:
     Only conditions that hold because bits are set count. Bits that nobody was seen to write
     (tc, BPF) have no owner and are passed over.
     """
-    origin = Origin()
+    origin = Origin(_friends(run))
     seen: set[tuple[int, str]] = set()
     for line in in_time(flow.timelines):
         origin.mark = {}
@@ -44,6 +48,12 @@ def false_matches(run: Run, flow: FlowRun) -> Iterator[Culprit]:
             if (rule, culprit.writer) not in seen:
                 seen.add((rule, culprit.writer))
                 yield culprit
+
+
+def _friends(run: Run) -> frozenset[tuple[str, str]]:
+    software = run.experiment.software
+    pairs = {(s.title, o.title) for s in software for o in software if o.name in s.shares_with}
+    return frozenset(pairs | {(other, one) for one, other in pairs})
 
 
 def in_time(lines: Sequence[Timeline]) -> list[Timeline]:
@@ -105,7 +115,7 @@ def _stranger(
         owners = origin.mark if test.field == "mark" else origin.ctmark
         tested = test.bits(word if test.field == "mark" else sum(1 << bit for bit in owners))
         writers = [owners.get(bit) for bit in _bits(tested)]
-        strangers = [w.words for w in writers if w is not None and w.software != rule.software]
+        strangers = [w.words for w in writers if w and _is_stranger(w, rule, origin)]
         if not tested or len(strangers) < len(writers):
             continue
         priority = event.priority if isinstance(event, Hit) else 0
@@ -115,6 +125,11 @@ def _stranger(
             Culprit(rule, event.node, event.hook, priority, word, after, words, tested),
             index,
         )
+
+
+def _is_stranger(writer: Writer, rule: Rule, origin: Origin) -> bool:
+    pair = (writer.software, rule.software)
+    return writer.software != rule.software and pair not in origin.friends
 
 
 def _bits(word: int) -> list[int]:
