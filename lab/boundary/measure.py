@@ -63,7 +63,7 @@ def _missing(sandbox: Sandbox, name: str) -> str:
         for line in feature.tried.splitlines():
             steps.run_here(line.split()[0], [line])
     except UnsupportedError as problem:
-        return f"{name}: needs {feature.option}: {problem}"
+        return f"{name}: {problem}"
     except (RuleRefused, LabError) as problem:
         return f"{name}: not in this kernel ({feature.option}), or not allowed: {problem}"
     finally:

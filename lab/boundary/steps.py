@@ -12,6 +12,7 @@ import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
+from textwrap import shorten
 
 from lab.boundary import devices
 from lab.errors import RuleRefused
@@ -22,6 +23,7 @@ from lab.native import bpf_text
 from lab.topology.build import write_sysctl
 
 _BATCHED = ("ip", "tc")
+_SHOWN = 160  # characters of a command in an error
 
 
 def split(text: str) -> Iterator[tuple[str, str]]:
@@ -63,19 +65,24 @@ def _batch(word: str, commands: list[str]) -> None:
     text = "".join(f"{line.partition(' ')[2]}\n" for line in commands)
     done = command.run((word, "-batch", "-"), text)
     if done.status:
-        raise RuleRefused(f"{word} refused one of {'; '.join(commands)}: {_cause(done.error)}")
+        one = "" if len(commands) == 1 else "one of "
+        raise RuleRefused(f"{one}{_short('; '.join(commands))!r} failed: {_cause(done.error)}")
 
 
 def _program(line: str) -> None:
     done = command.run(tuple(shlex.split(line)))
     if done.status:
-        raise RuleRefused(f"{line!r} failed: {_cause(done.error)}")
+        raise RuleRefused(f"{_short(line)!r} failed: {_cause(done.error)}")
 
 
 def _cause(error: str) -> str:
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Try `", "Warning", "Command fail"))]
     return "; ".join((telling or lines)[:2]) or "it did not say why"
+
+
+def _short(line: str) -> str:
+    return shorten(line, _SHOWN, placeholder=" …")
 
 
 def _nft(line: str) -> None:
@@ -85,7 +92,7 @@ def _nft(line: str) -> None:
     finally:
         context.close()
     if error:
-        raise RuleRefused(f"{line!r} refused: {error.splitlines()[0]}")
+        raise RuleRefused(f"{_short(line)!r} refused: {error.splitlines()[0]}")
 
 
 def _sysctl(line: str) -> None:

@@ -13,7 +13,8 @@ from lab.errors import UnsupportedError
 
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _TIMEOUT = 60.0
-_PACKAGES = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables", "ipset": "ipset"}
+_PACKAGES = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables", "ipset": "ipset",
+             "ping": "iputils-ping"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
