@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lab.boundary.row import Measured, Row, by_place
+from lab.boundary.row import Measured, Reading, Row, words
 from lab.boundary.table import CHEATSHEET, GROUPS
 
 _HEAD = "| {} | marks on the way | outcome | why | here |\n|---|---|---|---|---|\n"
@@ -19,7 +19,8 @@ device, becomes another packet, or meets a socket. The commands that build a row
 `lab/boundary/rows/`. Line numbers are those of Linux 6.12.107 (Debian). *kept*, *erased* and
 *rewritten* speak of one packet; *inherited* and *fresh* of another one, a socket or a
 connection that takes the mark over or begins with 0; *ignored* of a rule or option without
-effect. A dash is a place where no packet came by.
+effect. A dash is a place where no packet came by;
+where no word is named, the packet mark is meant.
 
 """
 _CHEATSHEET = """\
@@ -80,7 +81,7 @@ def _lines(rows: Iterable[Row], measured: Mapping[str, Measured]) -> str:
 
 
 def _line(row: Row, measured: Measured | None) -> str:
-    places = "<br>".join(f"{at}: `{marks}`" for at, marks in by_place(row.readings).items())
+    places = "<br>".join(map(_place, row.readings))
     cells = (
         row.name,
         places,
@@ -89,6 +90,12 @@ def _line(row: Row, measured: Measured | None) -> str:
         _here(row, measured),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _place(reading: Reading) -> str:
+    word = "" if reading.word == "packet mark" else f", {reading.word}"
+    match = f" of `{reading.match}`" if reading.match else ""
+    return f"{reading.at}{word}{match}: `{words(reading.marks)}`"
 
 
 def _here(row: Row, measured: Measured | None) -> str:
