@@ -30,6 +30,7 @@ _IFLA_OPERSTATE, _UP = 16, 6
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY = 1, 2, 3, 4, 5
 _RTA_TABLE, _RTA_MARK, _RTA_PROTO, _RTA_SPORT, _RTA_DPORT = 15, 16, 27, 28, 29
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
+_RTN_LOCAL = 2
 _PATIENCE = 5.0
 
 
@@ -53,6 +54,7 @@ class Answer:
     gateway: str = ""
     prefix: str = ""
     error: str = ""
+    local: bool = False
 
 
 class Router:
@@ -85,6 +87,18 @@ class Router:
         while self._operstate(index) != _UP:
             if time.monotonic() > deadline:
                 raise SandboxError(f"interface {index} did not come up within {_PATIENCE} s")
+            select.select((), (), (), 0.0005)
+
+    def wait_until_local(self, address: str) -> None:
+        """Wait until packets to an address of this namespace are delivered here.
+
+        The kernel adds the local route of an IPv6 address from a work queue (net/ipv6/addrconf.c,
+        addrconf_dad_work), even without duplicate address detection.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while not self.look_up(Lookup("", address, 0)).local:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"address {address} was not usable within {_PATIENCE} s")
             select.select((), (), (), 0.0005)
 
     def _operstate(self, index: int) -> int:
@@ -151,5 +165,6 @@ def _answer(payload: bytes, family: int) -> Answer:
         device=struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0,
         gateway=socket.inet_ntop(family, gateway) if gateway else "",
         prefix=f"{socket.inet_ntop(family, prefix)}/{length}" if prefix else "default",
+        local=payload[7] == _RTN_LOCAL,
         error="" if payload[7] not in (6, 7, 8) else "refused by the route's type",
     )

@@ -143,14 +143,16 @@ def _legacy(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
         following = one.lines[index + 1] if index + 1 < len(one.lines) else None
         after = line.mark if following is None else following.mark
         state.mark = after
-        if line.kind == "rule":
-            yield from _legacy_hit(one, line, after, following is None, lookups)
+        # An unconditional rule with a plain verdict is traced as the end of its chain, with its
+        # own number (net/ipv4/netfilter/ip_tables.c, get_chainname_rulenum).
+        rule = lookups.legacy_rule(line.table, line.chain, line.number)
+        if rule is not None:
+            yield from _legacy_hit(one, line, rule, after, following is None, lookups)
 
 
-def _legacy_hit(one: Pass, line: Line, after: int, last: bool, lookups: Lookups) -> Iterator[Event]:
-    rule = lookups.legacy_rule(line.table, line.chain, line.number)
-    if rule is None:
-        return
+def _legacy_hit(
+    one: Pass, line: Line, rule: int, after: int, last: bool, lookups: Lookups
+) -> Iterator[Event]:
     ends = last and bool(_ENDS.search(lookups.rules[rule].written))
     verdict: Verdict = "drop" if ends else "accept" if last else "continue"
     yield Hit(lookups.node, one.hook, one.priority, rule, line.mark, after, verdict)

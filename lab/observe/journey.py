@@ -143,7 +143,15 @@ def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
         return
     end = last.passes[-1]
     routed = [e for e in found if isinstance(e, Routed) and e.node == last.node]
-    yield Dropped(last.node, end.hook, end.priority, None, _reason(end.hook, routed))
+    reason = _policy_of(end) or _reason(end.hook, routed)
+    yield Dropped(last.node, end.hook, end.priority, None, reason)
+
+
+def _policy_of(end: Pass) -> str:
+    """Name the legacy chain whose policy was the last that was seen of a packet."""
+    if not end.lines or end.lines[-1].kind != "policy":
+        return ""
+    return f"policy drop of {end.lines[-1].table} {end.lines[-1].chain}"
 
 
 def _reason(hook: str, routed: Sequence[Routed]) -> str:

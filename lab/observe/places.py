@@ -15,6 +15,7 @@ _XTABLES = {
     "filter": {"input": 0, "forward": 0, "output": 0},
     "security": {"input": 50, "forward": 50, "output": 50},
 }
+_SECURITY_NFT = 150  # where iptables-nft hooks the security table, instead of the kernel's 50
 _ALWAYS = ("mangle", "filter")
 _TRACKED = ("prerouting", "output")
 _BOTH_ENDS = {
@@ -64,6 +65,8 @@ def _add(stages: dict[str, set[int]], ruleset: Ruleset) -> None:
 def _add_table(stages: dict[str, set[int]], table: str) -> None:
     for hook, priority in _XTABLES.get(table, {}).items():
         stages[hook].add(priority)
+        if table == "security":
+            stages[hook].add(_SECURITY_NFT)
 
 
 def ends(node: str) -> tuple[Point, ...]:

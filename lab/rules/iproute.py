@@ -22,6 +22,7 @@ from lab.rules.installed import Installed
 _OBJECTS = ("rule", "route", "link", "address", "addr", "neighbour", "neigh", "xfrm", "tunnel")
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_KERNEL_RULES = (0, 32766, 32767)
 _TABLES = {253: "default", 254: "main", 255: "local"}
 
 
@@ -98,13 +99,19 @@ def _owned(policy: PolicyRule, rule: int | None) -> PolicyRule:
 
 
 def _is(policy: PolicyRule, written: str) -> bool:
-    """Tell whether a kernel rule is the written one: same preference and same mark."""
+    """Tell whether a kernel rule is the written one: same preference, mark, table and action."""
     words = written.split()
     values = dict(itertools.pairwise(words))
     preference = next(
         (values[k] for k in ("pref", "priority", "preference", "prio") if k in values), None
     )
     if preference is not None and int(preference) != policy.priority:
+        return False
+    if preference is None and policy.priority in _KERNEL_RULES:
+        return False
+    table = values.get("lookup", values.get("table", ""))
+    numbers = {name: number for number, name in _TABLES.items()}
+    if table and numbers.get(table, int(table) if table.isdigit() else None) != policy.table:
         return False
     mark = values.get("fwmark")
     return (Mark.parse(mark) if mark else None) == policy.mark

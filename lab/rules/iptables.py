@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from lab.errors import EntryError, RuleRefused
+from lab.errors import EntryError, RuleRefused, UnsupportedError
 from lab.kernel import command
 from lab.native.iptables_text import Change, changes, saved
 from lab.native.rule import Rule
@@ -25,9 +26,23 @@ def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) ->
     program = f"{_prefix(installed)}-restore"
     result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
     if result.status:
+        _check_users(rulesets)
         raise RuleRefused(_refusal(program, result.error, rulesets))
     for ruleset, change in replayed:
         _note(change, software, ruleset, installed)
+
+
+def _check_users(rulesets: Sequence[Ruleset]) -> None:
+    """Tell a refused owner match of an ordinary user from a wrong one.
+
+    A user namespace that an ordinary user makes knows one user only.
+    """
+    owners = any("--uid-owner" in ruleset.text for ruleset in rulesets)
+    if owners and not Path("/proc/self/uid_map").read_text().split()[2].startswith("4294967295"):
+        raise UnsupportedError(
+            f"{rulesets[0].file}: '-m owner --uid-owner' needs user ids that an ordinary user's "
+            "namespace does not have; run as root"
+        )
 
 
 def _changes(ruleset: Ruleset) -> list[Change]:
@@ -50,7 +65,8 @@ def _refusal(program: str, error: str, rulesets: Sequence[Ruleset]) -> str:
     if _text(*lines[index]) == "COMMIT":
         index, error = _refused_at_commit(program, lines, index, error)
     ruleset, number = lines[index]
-    reason = " ".join(line for line in error.splitlines() if not line.startswith("Try "))
+    told = " ".join(line for line in error.splitlines() if not line.startswith("Try "))
+    reason = told or "no reason given"
     place = f"{ruleset.file}:{ruleset.line + number}"
     return f"{place}: {program} refused {_text(ruleset, number)!r}: {reason}"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import BinaryIO
@@ -17,12 +18,16 @@ from lab.record import Run
 from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
 from lab.scenario import Experiment
 
+_HERE = Path(__file__).parents[2]
+
 
 class Worker:
     """One process that runs experiments, one at a time."""
 
     def __init__(self, number: int) -> None:
-        environment = os.environ | {MARKER: own_marker()}
+        # The worker imports the same package, wherever the command was started.
+        path = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {MARKER: own_marker(), "PYTHONPATH": path}
         self._process = subprocess.Popen(
             (sys.executable, "-m", "lab.runner.worker", str(os.getpid()), str(number)),
             stdin=subprocess.PIPE,
@@ -76,11 +81,14 @@ def _raise_failure(answer: object) -> None:
 
 
 class Pool:
-    """Several workers; give each an experiment as it becomes free."""
+    """Several workers; give each an experiment as it becomes free.
 
-    def __init__(self, workers: int = 0) -> None:
+    Each keeps to one CPU, the first to the ``first``-th of those allowed.
+    """
+
+    def __init__(self, workers: int = 0, first: int = 0) -> None:
         count = workers or min(4, len(os.sched_getaffinity(0)))
-        self._workers = [Worker(number) for number in range(count)]
+        self._workers = [Worker(number) for number in range(first, first + count)]
         self._free: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)

@@ -65,12 +65,23 @@ def build(topology: Topology, family: Family, home: Netns) -> Network:
         for batch in _batches(topology, family):
             for index in batch.indexes:
                 network.routers[batch.node].wait_until_up(index)
+        if family == "ipv6":
+            _wait_for_addresses(network)
     except BaseException:
         network.close()
         raise
     finally:
         home.enter()
     return network
+
+
+def _wait_for_addresses(network: Network) -> None:
+    for link in network.topology.links:
+        for end in (link.left, link.right):
+            for address in end.addresses:
+                if _is(address, "ipv6"):
+                    router = network.routers[end.node]
+                    router.wait_until_local(address.partition("/")[0])
 
 
 def _namespaces(network: Network) -> None:

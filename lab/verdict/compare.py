@@ -177,7 +177,7 @@ class _Judge:
         )
 
     def _strangers(self, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
-        for culprit in false_matches(self.together, seen):
+        for culprit, direction in false_matches(self.together, seen):
             yield replace(
                 self._say(
                     Outcome.FALSE_MATCH,
@@ -185,6 +185,7 @@ class _Judge:
                     f"{culprit.rule.software} took bits of another for its own",
                 ),
                 culprit=culprit,
+                direction=direction,
                 bits=culprit.tested,
                 together=culprit.before & culprit.tested,
             )

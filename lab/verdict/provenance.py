@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lab.native.marktest import restores, saves, tests
+from lab.native.markwrite import writes
 from lab.native.rule import Rule
 from lab.record import FlowRun, Hit, Reading, Routed, Run, Timeline, Write
+from lab.traffic.flow import Direction
 from lab.verdict.outcome import Culprit
 
 
@@ -34,8 +36,8 @@ class Origin:
     ctmark: Owners = field(default_factory=dict)
 
 
-def false_matches(run: Run, flow: FlowRun) -> Iterator[Culprit]:
-    """Yield each rule that matched on bits which its own software did not set.
+def false_matches(run: Run, flow: FlowRun) -> Iterator[tuple[Culprit, Direction]]:
+    """Yield each rule that matched on bits which its own software did not set, and which way.
 
     Only conditions that hold because bits are set count. Bits that nobody was seen to write
     (tc, BPF) have no owner and are passed over.
@@ -47,7 +49,7 @@ def false_matches(run: Run, flow: FlowRun) -> Iterator[Culprit]:
         for culprit, rule in _walk(run, flow, line, origin):
             if (rule, culprit.writer) not in seen:
                 seen.add((rule, culprit.writer))
-                yield culprit
+                yield culprit, line.direction
 
 
 def _friends(run: Run) -> frozenset[tuple[str, str]]:
@@ -74,6 +76,7 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
         elif isinstance(event, Hit):
             rule = run.rules[event.rule]
             yield from _stranger(rule, event.rule, event.before, event, origin)
+            _claim(rule, event, origin)
         elif isinstance(event, Routed) and event.policy is not None:
             index = run.policy[event.policy].rule
             if index is not None:
@@ -85,6 +88,13 @@ def _settle(origin: Origin, reading: Reading, owner: str) -> None:
     if not origin.mark and reading.mark and reading.point.hook == "output":
         socket = Writer(owner, f"the socket of {owner} (SO_MARK)")
         origin.mark = dict.fromkeys(_bits(reading.mark), socket)
+
+
+def _claim(rule: Rule, hit: Hit, origin: Origin) -> None:
+    """Give a rule the bits that it sets, also those that were set already."""
+    for write in writes(rule.written):
+        if write.field == "mark" and not write.copies:
+            origin.mark |= dict.fromkeys(_bits(write.sets & hit.after), _writer(rule))
 
 
 def _credit(run: Run, origin: Origin, write: Write) -> None:
