@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from lab.boundary.row import Measured, Reading, Row, words
 from lab.boundary.table import CHEATSHEET, GROUPS
 
+_VERSION = re.compile(r"\d+(?:[.-]\d+)*")
 _HEAD = "| {} | marks on the way | outcome | why | here |\n|---|---|---|---|---|\n"
 
 _BOUNDARIES = """\
@@ -72,8 +74,14 @@ def cheatsheet(measured: Mapping[str, Measured]) -> str:
 
 
 def _where(measured: Mapping[str, Measured]) -> str:
-    kernels = ", ".join(sorted({one.kernel for one in measured.values()}))
+    kernels = ", ".join(sorted({_release(one.kernel) for one in measured.values()}))
     return f"Last run on Linux {kernels}.\n\n" if kernels else ""
+
+
+def _release(kernel: str) -> str:
+    """Leave out what a builder adds to the version: ``6.1.0-56-amd64`` is ``6.1.0-56``."""
+    found = _VERSION.match(kernel)
+    return found[0] if found else kernel
 
 
 def _lines(rows: Iterable[Row], measured: Mapping[str, Measured]) -> str:
