@@ -12,7 +12,7 @@ from lab.native.rule import Rule
 from lab.record import Fate, Reading, Run, Write
 from lab.registry.software import Ruleset, Software, Tool
 from lab.scenario import Variant
-from lab.traffic.flow import Family
+from lab.traffic.flow import Direction, Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Confirms:
 
 CONFIRMS = (
     Confirms("portmap", "portmap:iptables", exact=True),
-    Confirms("netavark", "netavark:iptables"),
+    Confirms("netavark", "netavark:iptables", exact=True),
     Confirms("wg-quick", "wg-quick:nft", exact=True),
     Confirms("wg-quick without nft", "wg-quick:iptables", exact=True),
 )
@@ -92,13 +92,21 @@ def with_real_rules(entry: Software, listing: Listing) -> Software:
     return replace(entry, rulesets=(*(r for r in entry.rulesets if r.tool != tool), real))
 
 
-def packets(run: Run) -> dict[tuple[str, str, int], tuple[object, ...]]:
-    """Tell what happened to each packet: marks and addresses at every point, and each write."""
-    return {
-        (flow.name, line.direction, line.ordinal): tuple(map(_told, _events(line.events)))
-        for flow in run.flows
-        for line in flow.timelines
-    }
+Told = frozenset[tuple[bool, tuple[Reading | Write, ...]]]
+
+
+def packets(run: Run) -> dict[tuple[str, Direction], Told]:
+    """Tell what happened to the packets of each flow: marks and addresses everywhere, and writes.
+
+    The first packet of a direction stands apart from the later ones, whose number is not told: how
+    many segments TCP makes of a conversation depends on timing.
+    """
+    found: dict[tuple[str, Direction], set[tuple[bool, tuple[Reading | Write, ...]]]] = {}
+    for flow in run.flows:
+        for line in flow.timelines:
+            told = (line.ordinal == 0, tuple(map(_told, _events(line.events))))
+            found.setdefault((flow.name, line.direction), set()).add(told)
+    return {key: frozenset(told) for key, told in found.items()}
 
 
 def fates(run: Run) -> dict[str, Fate]:
@@ -112,5 +120,5 @@ def _events(events: Sequence[object]) -> Iterator[Reading | Write]:
     return (event for event in events if isinstance(event, Reading | Write))
 
 
-def _told(event: Reading | Write) -> object:
+def _told(event: Reading | Write) -> Reading | Write:
     return replace(event, rule=None) if isinstance(event, Write) else event

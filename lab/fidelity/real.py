@@ -145,7 +145,7 @@ def _portmap(job: Job, network: Network, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _netavark(job: Job, network: Network, folder: Path) -> Iterator[None]:
-    """Put pod-a on a bridge network of its own and publish its port 80 as port 8080."""
+    """Put pod-a on a bridge network of its own and publish its port 80 as port 8089."""
     facts = network.topology.facts_for(job.family)
     gateway = facts["pod-a.ip"].rpartition("11")[0] + "1"
     network_id = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9"
@@ -170,7 +170,7 @@ def _netavark(job: Job, network: Network, folder: Path) -> Iterator[None]:
             {
                 "host_ip": "",
                 "container_port": 80,
-                "host_port": 8080,
+                "host_port": 8089,
                 "range": 1,
                 "protocol": "tcp",
             }
