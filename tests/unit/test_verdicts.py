@@ -365,7 +365,7 @@ def test_the_exit_code_tells_conflicts_from_doubt() -> None:
 def matches(*lines: Timeline) -> list[str]:
     """List who wrote the bits that a rule of another matched."""
     made = run(*lines)
-    return [c.writer for c in false_matches(made, made.flows[0])]
+    return [c.writer for c, _ in false_matches(made, made.flows[0])]
 
 
 def test_a_bit_belongs_to_its_last_writer() -> None:
@@ -397,7 +397,7 @@ def test_a_restored_bit_belongs_to_who_saved_it() -> None:
     second = line(read(BEFORE, 0), wrote(DROPS, 0, 0x40), hit(TESTS, 0x40), ordinal=1)
     made = run(first, second)
     made = replace(made, rules=(SETS, saves, restores, POLICY, TESTS))
-    (found,) = false_matches(made, made.flows[0])
+    ((found, _),) = false_matches(made, made.flows[0])
     assert found.writer.startswith(OWNER.title)
 
 
