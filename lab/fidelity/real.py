@@ -52,11 +52,6 @@ def install(sandbox: Sandbox, job: Job) -> Listing:
         network.close()
 
 
-def program_names() -> tuple[str, ...]:
-    """List the programs that ``install`` can run."""
-    return tuple(_PROGRAMS)
-
-
 def _listing(job: Job) -> Listing:
     prefix = "iptables" if job.family == "ipv4" else "ip6tables"
     keyword, flag = ("ip", "-4") if job.family == "ipv4" else ("ip6", "-6")
