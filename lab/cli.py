@@ -13,6 +13,7 @@ import click
 from lab.commands.check import check, judge
 from lab.commands.docs import docs
 from lab.commands.entry import new, validate
+from lab.commands.lint import lint
 from lab.commands.machine import clean, doctor, test
 from lab.commands.registry import list_, show
 from lab.commands.shrink import shrink
@@ -59,7 +60,21 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (check, trace, list_, show, judge, doctor, clean, test, new, validate, docs, shrink):
+for command in (
+    check,
+    trace,
+    list_,
+    show,
+    judge,
+    doctor,
+    clean,
+    test,
+    new,
+    validate,
+    docs,
+    shrink,
+    lint,
+):
     cli.add_command(command)
 
 
