@@ -20,7 +20,7 @@ class Experiment:
     """One combination: software in the order of installation, family, iptables variant, topology.
 
     ``points`` and ``flows`` cover every software of the scenario, so that the run alone and the
-    run together are read at the same places. ``placement`` maps an entry's node to another.
+    run together are read at the same places.
     """
 
     topology: str
@@ -30,7 +30,6 @@ class Experiment:
     family: Family
     variant: Variant
     flows: tuple[str, ...] = ()
-    placement: tuple[tuple[str, str], ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -57,7 +56,6 @@ class Scenario:
     variants: tuple[Variant, ...] = VARIANTS
     orders: Orders = "all"
     flows: tuple[str, ...] = ()
-    placement: tuple[tuple[str, str], ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
 
     def pod_prefix(self) -> str:
@@ -99,6 +97,5 @@ class Scenario:
             family=family,
             variant=variant,
             flows=self.flows,
-            placement=self.placement,
             sysctls=self.sysctls,
         )

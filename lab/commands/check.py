@@ -47,6 +47,7 @@ _JUNIT = click.option(
     metavar="NAME",
     help="Only this flow (name or software/name); may be repeated.",
 )
+@options.place_option
 @options.json_option
 @_JUNIT
 @click.option(
@@ -73,6 +74,7 @@ def check(
     family: str,
     variant: str,
     flows: tuple[str, ...],
+    places: tuple[str, ...],
     as_json: bool,
     junit: Path | None,
     save: Path | None,
@@ -92,7 +94,7 @@ def check(
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
     """  # noqa: D301 - click reads the backspace
     _check_targets(junit, save)
-    software = options.entries(names)
+    software = options.placed(options.entries(names), places)
     options.check_flows(flows, software)
     from lab.runner.pool import Pool
 

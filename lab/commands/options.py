@@ -48,6 +48,31 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show more.")
 
 
+place_option = click.option(
+    "--place",
+    "places",
+    multiple=True,
+    metavar="NAME=NODE",
+    help="Put an entry that stands in a pod on another node: istio=node is host networking.",
+)
+
+
+def placed(software: Sequence[Software], places: Sequence[str]) -> tuple[Software, ...]:
+    """Put entries on other nodes, each given as NAME=NODE."""
+    from lab.errors import unknown
+    from lab.registry.place import place
+
+    wanted = {}
+    for one in places:
+        name, equals, node = one.partition("=")
+        if not equals or not node:
+            raise UsageError(f"--place {one!r} is not NAME=NODE; expected e.g. istio=node")
+        if name not in {s.name for s in software}:
+            raise unknown("entry to place", name, [s.name for s in software])
+        wanted[name] = node
+    return tuple(place(s, wanted[s.name]) if s.name in wanted else s for s in software)
+
+
 def families(choice: str) -> tuple[Family, ...]:
     """Return the families that a choice means."""
     from lab.traffic.flow import FAMILIES

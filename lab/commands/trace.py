@@ -12,6 +12,7 @@ from lab.errors import UsageError
 
 if TYPE_CHECKING:
     from lab.record import FlowRun, Run, Timeline
+    from lab.registry.software import Software
     from lab.scenario import Orders, Scenario
 
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 )
 @options.family_option("ipv4", "ipv4", "ipv6")
 @options.variant_option("nft", "nft", "legacy")
+@options.place_option
 @click.option(
     "--packet",
     default="1",
@@ -42,6 +44,7 @@ def trace(
     family: str,
     variant: str,
     packet: str,
+    places: tuple[str, ...],
     as_json: bool,
     verbose: bool,
 ) -> int:
@@ -54,7 +57,8 @@ def trace(
     fwmark-lab trace tailscale calico@3.20 --flow tailnet-to-lan
     fwmark-lab trace calico@3.20 --flow pod-to-lan --packet all --family ipv6
     """  # noqa: D301 - click reads the backspace
-    scenario = _scenario(names, flow, order, family, variant)
+    software = options.placed(options.entries(names), places)
+    scenario = _scenario(software, flow, order, family, variant)
     ordinal = _ordinal(packet)
     from lab.runner.pool import Pool
 
@@ -77,11 +81,10 @@ def _narrowed(flow: FlowRun, ordinal: int | None, packet: str) -> tuple[FlowRun,
 
 
 def _scenario(
-    names: tuple[str, ...], flow: str | None, order: Orders, family: str, variant: str
+    software: tuple[Software, ...], flow: str | None, order: Orders, family: str, variant: str
 ) -> Scenario:
     from lab.scenario import Scenario
 
-    software = options.entries(names)
     if flow is None:
         known = ", ".join(sorted(options.flow_names(software)))
         raise UsageError(f"which flow? add --flow NAME; known: {known}")

@@ -28,16 +28,14 @@ class Site:
     nft: Nft
 
 
-def install(
-    software: Software, network: Network, sites: Mapping[str, Site], placement: Mapping[str, str]
-) -> None:
+def install(software: Software, network: Network, sites: Mapping[str, Site]) -> None:
     """Install every ruleset of one software that concerns the network's address family.
 
     Raises RuleRefused or EntryError with file and line. Never touches the namespace the lab was
     started in.
     """
     filled = [
-        _filled(ruleset, software, network, placement, sites)
+        _filled(ruleset, software, network, sites)
         for ruleset in software.rulesets
         if network.family in ruleset.families
     ]
@@ -53,22 +51,17 @@ def install(
 
 
 def _filled(
-    ruleset: Ruleset,
-    software: Software,
-    network: Network,
-    placement: Mapping[str, str],
-    sites: Mapping[str, Site],
+    ruleset: Ruleset, software: Software, network: Network, sites: Mapping[str, Site]
 ) -> Ruleset:
-    node = placement.get(ruleset.node, ruleset.node)
-    if node not in sites:
+    if ruleset.node not in sites:
         raise EntryError(
-            f"{ruleset.file}:{ruleset.line}: unknown node {node!r}; "
+            f"{ruleset.file}:{ruleset.line}: unknown node {ruleset.node!r}; "
             f"known: {', '.join(sorted(sites))}"
         )
     text = fill(
         ruleset.text, facts(software, network.topology, network.family), ruleset.file, ruleset.line
     )
-    return replace(ruleset, text=text, node=node)
+    return replace(ruleset, text=text)
 
 
 def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:

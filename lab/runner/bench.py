@@ -59,15 +59,13 @@ def _sysctls(experiment: Experiment, network: Network) -> None:
 
 def install(bench: Bench) -> None:
     """Install all software in order. Raises RuleRefused or EntryError with file and line."""
-    placement = dict(bench.experiment.placement)
     for software in bench.experiment.software:
-        apply.install(software, bench.network, bench.sites, placement)
+        apply.install(software, bench.network, bench.sites)
 
 
 def ruled_nodes(bench: Bench) -> list[str]:
     """List the nodes on which anybody of the scenario installs rules, the node itself first."""
-    placement = dict(bench.experiment.placement)
-    nodes = {placement.get(r.node, r.node) for s in bench.experiment.beside for r in s.rulesets}
+    nodes = {r.node for s in bench.experiment.beside for r in s.rulesets}
     return [n for n in bench.network.topology.node_names() if n in nodes or n == "node"]
 
 

@@ -14,7 +14,6 @@ from lab.points import FIRST, LAST, Point
 from lab.registry.facts import addresses, facts
 from lab.registry.placeholders import fill
 from lab.registry.software import Ruleset, Software
-from lab.scenario import Scenario
 from lab.shrink import shell
 from lab.shrink.search import Shrunk
 from lab.topology import library
@@ -33,7 +32,7 @@ def script(shrunk: Shrunk, version: str) -> str:
     everything = library.find(scenario.topology, scenario.pod_prefix())
     topology = _part(everything, {"node", flow.sender, flow.listener, *shrunk.nodes})
     family = verdict.family
-    installs = [_install(s, topology, scenario, verdict) for s in scenario.software]
+    installs = [_install(s, topology, verdict) for s in scenario.software]
     everyone = " ".join(shell.function_name(s.title) for s in scenario.software)
     parts = (
         _head(shrunk, version),
@@ -85,23 +84,22 @@ def _head(shrunk: Shrunk, version: str) -> str:
     return "#!/bin/sh\n" + "".join(f"# {shell.one_line(line)}\n" for line in told) + "set -eu\n"
 
 
-def _install(software: Software, topology: Topology, scenario: Scenario, verdict: Verdict) -> str:
+def _install(software: Software, topology: Topology, verdict: Verdict) -> str:
     known = facts(software, topology, verdict.family)
     steps = []
     for ruleset in software.rulesets:
         if verdict.family in ruleset.families:
-            node = dict(scenario.placement).get(ruleset.node, ruleset.node)
             text = fill(ruleset.text, known, ruleset.file, ruleset.line)
-            steps += list(_step(ruleset, text, node, verdict))
+            steps += list(_step(ruleset, text, verdict))
     body = "".join(steps) or "    :\n"
     return f"{shell.function_name(software.title)}() {{ # {software.title}\n{body}}}\n"
 
 
-def _step(ruleset: Ruleset, text: str, node: str, verdict: Verdict) -> Iterator[str]:
+def _step(ruleset: Ruleset, text: str, verdict: Verdict) -> Iterator[str]:
     content = [line.text for line in lines(text)]
     if not content or (ruleset.tool == "iptables" and not _has_rules(content)):
         return
-    yield shell.feed(_program(ruleset, verdict.family, verdict.variant), node, content)
+    yield shell.feed(_program(ruleset, verdict.family, verdict.variant), ruleset.node, content)
 
 
 def _has_rules(content: Iterable[str]) -> bool:

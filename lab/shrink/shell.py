@@ -52,6 +52,8 @@ def answer_from(level, kind, value):  # the address it was sent to, whatever the
 with socket.socket(family, kind) as sock:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(*(socket.IPPROTO_IPV6, 49, 1) if v6 else (socket.IPPROTO_IP, 8, 1))
+    if {transparent}:
+        sock.setsockopt(*(socket.IPPROTO_IPV6, 75, 1) if v6 else (socket.IPPROTO_IP, 19, 1))
     sock.bind(("", {answer_port}))
     if kind == socket.SOCK_STREAM:
         sock.listen()
@@ -79,10 +81,16 @@ with socket.socket(family, kind) as sock:
 """
 
 _SENDER = """
-import socket, struct
+import os, socket, struct
 family = socket.{family}
+v6 = family == socket.AF_INET6
+if {uid}:
+    os.seteuid({uid})
 with socket.socket(family, socket.{kind}) as sock:
+    os.seteuid(0)
     sock.settimeout(1)
+    if {transparent}:
+        sock.setsockopt(*(socket.IPPROTO_IPV6, 75, 1) if v6 else (socket.IPPROTO_IP, 19, 1))
     if {mark}:
         sock.setsockopt(socket.SOL_SOCKET, 36, struct.pack("I", {mark}))
     answered = 0
@@ -235,6 +243,8 @@ def traffic(flow: Flow, ends: tuple[str, str, str], family: Family) -> str:
         "source": "" if by_kernel else source,
         "to": to,
         "mark": flow.socket_mark,
+        "transparent": flow.transparent,
+        "uid": flow.uid,
         "magic": MAGIC,
     }
     receiver, sender = _RECEIVER.format(**values), _SENDER.format(**values)
