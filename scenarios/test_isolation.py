@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import pytest
 
+from lab.marks import WORD
 from lab.plugin import Lab, entries, scenarios
 from lab.record import Run
-from lab.registry.software import Software
+from lab.registry.software import Ruleset, Software
 from lab.scenario import Scenario
 from lab.verdict.alone import unmet
 from lab.verdict.claims import not_seen, strays
@@ -51,6 +52,45 @@ def test_each_named_mark_is_seen_on_a_packet(lab: Lab, software: Software) -> No
 def test_a_bitwise_entry_changes_no_bit_of_others(lab: Lab, software: Software) -> None:
     """Every write of its rules stays within its allocations."""
     assert strays(software, everything(lab, software)) == ()
+
+
+def stranger(software: Software) -> Software:
+    """Make a software that sets every bit of the packet mark but the entry's own."""
+    foreign = WORD & ~software.owned("mark")
+    chains = "".join(
+        f"chain {hook} {{ type filter hook {hook} priority -440;\n"
+        f"meta mark set meta mark | {foreign:#010x}\n}}\n"
+        for hook in ("prerouting", "output")
+    )
+    nodes = dict.fromkeys(ruleset.node for ruleset in software.rulesets)
+    text = f"table {{{{ ip }}}} stranger {{\n{chains}}}\n"
+    rulesets = tuple(Ruleset("nft", text, node=node, file="stranger") for node in nodes)
+    return Software(
+        "stranger", "1", "nft", "whole-mark", "sets every other bit", "", rulesets=rulesets
+    )
+
+
+@pytest.mark.parametrize("software", BITWISE)
+def test_a_bitwise_entry_leaves_foreign_bits_as_they_are(lab: Lab, software: Software) -> None:
+    """With every foreign bit set, an unmasked write or restore shows, and there is none."""
+    if software.owned("mark") == WORD:
+        pytest.skip("every bit is its own: there is none of another to change")
+    scenario = Scenario(
+        (stranger(software), software),
+        families=lab.families,
+        variants=lab.variants[:1],
+        orders="given",
+    )
+    runs = [lab.run(experiment) for experiment in scenario.experiments() if not experiment.alone]
+    assert [run.refused for run in runs if run.refused] == []
+    assert strays(software, runs) == ()
+    assert any(
+        reading.mark & ~software.owned("mark")
+        for run in runs
+        for flow in run.flows
+        for line in flow.timelines
+        for reading in line.readings()
+    )
 
 
 @pytest.mark.parametrize("software", ENTRIES)
