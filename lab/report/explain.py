@@ -31,6 +31,8 @@ def explain(report: Report, conflict: Conflict, columns: int = 0) -> Iterator[Te
     yield from _hits(report, conflict, columns)
     yield from row("in", report.tried.phrase(conflict.cases()), columns)
     yield from row("see it", trace_command(report, lead), columns)
+    if conflict.outcome.is_conflict:
+        yield from row("reproduce", shrink_command(report, lead), columns)
 
 
 def _headline(report: Report, lead: Verdict) -> str:
@@ -165,13 +167,22 @@ def _flow(report: Report, flow: FlowKey) -> str:
 
 def trace_command(report: Report, lead: Verdict) -> str:
     """Return the command that shows the packet of a verdict."""
+    return " ".join(_command(report, lead, "trace"))
+
+
+def shrink_command(report: Report, lead: Verdict) -> str:
+    """Return the command that makes a stand-alone script of a verdict."""
+    return " ".join([*_command(report, lead, "shrink"), "--order given -o reproduce.sh"])
+
+
+def _command(report: Report, lead: Verdict, name: str) -> list[str]:
     names = report.names
     parts = [
-        "fwmark-lab trace",
+        f"fwmark-lab {name}",
         *(names.argument(title) for title in lead.order),
         "--flow",
         names.flow(lead.owner, lead.flow),
     ]
     parts += [] if lead.family == "ipv4" else ["--family", lead.family]
     parts += [] if lead.variant == "nft" else ["--iptables", lead.variant]
-    return " ".join(parts)
+    return parts

@@ -46,6 +46,8 @@ def test_a_conflict_is_told_in_full() -> None:
         "  flows hit    alpha/ping: lost\n"
         "  in           both orders, ipv4+ipv6, nft+legacy\n"
         "  see it       fwmark-lab trace alpha@1.10 beta@1.10 --flow alpha/ping\n"
+        "  reproduce    fwmark-lab shrink alpha@1.10 beta@1.10 --flow alpha/ping "
+        "--order given -o reproduce.sh\n"
         "\n"
         "alpha 1.10: 1 of 2 flows survives\n"
         "beta 1.10: no flow was judged\n"
