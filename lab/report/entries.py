@@ -19,16 +19,17 @@ FIELDS: tuple[Field, ...] = ("mark", "ctmark")
 
 def listing(entries: Sequence[Software], columns: int = 0) -> Iterator[Text]:
     """Yield one block per software: its releases, modes, bits, and what is listed elsewhere."""
+    width = max((len(argument(s)) for s in entries), default=0)
     for number, name in enumerate(dict.fromkeys(s.name for s in entries)):
         if number:
             yield Text("")
-        yield from _software([s for s in entries if s.name == name], columns)
+        yield from _software([s for s in entries if s.name == name], columns, width)
 
 
-def _software(releases: list[Software], columns: int) -> Iterator[Text]:
+def _software(releases: list[Software], columns: int, width: int) -> Iterator[Text]:
     default = newest(releases)
     for entry in releases:
-        line = Text(f"{argument(entry):<24}", "bold")
+        line = Text(f"{argument(entry):<{width}}", "bold")
         line.append(f" {entry.style:<11} {bits(entry)}")
         if entry is default:
             line.append(f"  (= {entry.name})", "green")
