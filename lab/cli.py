@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from lab.commands.bits import bits
 from lab.commands.check import check, judge
 from lab.commands.docs import docs
 from lab.commands.entry import new, validate
@@ -74,6 +75,7 @@ for command in (
     docs,
     shrink,
     lint,
+    bits,
 ):
     cli.add_command(command)
 

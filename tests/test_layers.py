@@ -13,13 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # from the bottom; a module may import those of its own layer and of the ones below
-    ("errors", "marks", "points"),
+    ("errors", "marks", "points", "shard"),
     ("native", "topology.plan", "topology.library", "traffic.flow", "traffic.packets"),
     ("registry",),
     ("scenario",),
     ("record",),
     ("verdict",),
-    ("codec", "saved", "report", "shrink", "lint", "fidelity"),
+    ("pairs", "codec", "saved", "report", "shrink", "lint", "bits", "fidelity"),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),
