@@ -23,7 +23,7 @@ _BASE = re.compile(
 )
 _PLACEHOLDER = re.compile(r"\{\{ *[\w.-]+ *\}\}")
 _HIDDEN = re.compile(r"placeholder(\d+)_")
-_FORBIDDEN = re.compile(r"^\s*include\b", re.MULTILINE)
+_FORBIDDEN = re.compile(r"(?:^|[;{}])\s*include\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,13 @@ from lab.rules import bpf, iproute, iptables, nft
 from lab.rules.installed import Installed
 from lab.topology.build import Network, write_sysctl
 
+# 'tc exec' starts programs and 'obj' reads files: a ruleset does neither.
+_OBJECTS = {
+    "ipset": ("create", "add", "del", "flush", "swap", "rename", "destroy"),
+    "tc": ("qdisc", "class", "filter", "chain"),
+}
+_FORBIDDEN = {"exec", "obj", "object", "object-file", "pinned", "-file", "-f"}
+
 
 @dataclass(slots=True)
 class Site:
@@ -81,6 +88,14 @@ def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:
 
 def _batch(program: tuple[str, ...], title: str, ruleset: Ruleset, site: Site) -> None:
     found = list(lines(ruleset.text, ruleset.source))
+    for line in found:
+        words = line.text.split()
+        allowed = _OBJECTS[program[0]]
+        if words[0] not in allowed or not _FORBIDDEN.isdisjoint(words):
+            raise EntryError(
+                f"{ruleset.file}:{ruleset.line + line.number}: {line.text!r} is not allowed; "
+                f"expected a line that begins with one of {', '.join(allowed)}"
+            )
     result = command.run(program, "\n".join(line.text for line in found) + "\n")
     if result.status:
         raise RuleRefused(f"{ruleset.file}:{ruleset.line}: {program[0]} refused it: {result.error}")

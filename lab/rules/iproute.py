@@ -20,6 +20,7 @@ from lab.rules.installed import Installed
 
 # 'ip netns exec' and 'ip vrf exec' start programs: only objects that cannot are let through.
 _OBJECTS = ("rule", "route", "link", "address", "addr", "neighbour", "neigh", "xfrm", "tunnel")
+_FORBIDDEN = {"netns", "exec", "obj", "object", "object-file", "pinned"}  # or reads a file
 _FAILED = re.compile(r"Command failed -:(\d+)")
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _KERNEL_RULES = (0, 32766, 32767)
@@ -34,7 +35,7 @@ def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
     found = list(lines(ruleset.text, ruleset.source))
     for line in found:
         words = line.text.split()
-        if words[0] not in _OBJECTS or "netns" in words or "exec" in words:
+        if words[0] not in _OBJECTS or not _FORBIDDEN.isdisjoint(words):
             raise EntryError(
                 f"{ruleset.file}:{ruleset.line + line.number}: {line.text!r} is not allowed; "
                 f"expected a line that begins with one of {', '.join(_OBJECTS)}"
