@@ -11,7 +11,7 @@ NAME = "newcomer"
 _FORWARDED, _LOCAL = 5771, 5772
 _POLICY = """
 route add {{{{ peer.ip }}}} dev {{{{ peer.dev }}}} table 5770
-rule add pref 577 fwmark {mark} lookup 5770
+rule add pref 5 fwmark {mark} lookup 5770
 """
 _RETURN = "route add {{ peer.ip }} via {{ node.ip }}"
 

@@ -32,8 +32,8 @@ class Owners:
         return (first, *(entry for entry in same if entry is not first))
 
     def of(self, field: Field, bits: int, besides: str = "") -> tuple[str, ...]:
-        """Name who owns some of the bits, one release of each software."""
-        return tuple(self._owning(field, bits, besides))
+        """Name who owns some of the bits, one release of each software; whole words come last."""
+        return tuple(sorted(self._owning(field, bits, besides), key=_is_whole))
 
     def _owning(self, field: Field, bits: int, besides: str) -> Iterator[str]:
         for releases in self.ranked:
@@ -72,6 +72,10 @@ class Owners:
                 if entry.name != besides and _reaches_local(entry):
                     yield label(entry, releases)
                     break
+
+
+def _is_whole(shown: str) -> bool:
+    return shown.endswith("(the whole word)")
 
 
 def label(entry: Software, releases: Sequence[Software]) -> str:

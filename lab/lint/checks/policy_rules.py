@@ -12,6 +12,9 @@ from lab.lint.wording import masked_test
 from lab.marks import WORD
 
 _TERMINAL = re.compile(r"\b(unreachable|prohibit|blackhole)\b")
+_NARROW = re.compile(
+    r"\b(?:to (?!all|default|0/0|0\.0\.0\.0/0|::/0)|iif (?!lo\b)|uidrange |from (?!all))"
+)
 _REMOVES = re.compile(r"\brule (?:del|delete|flush)\b")
 
 
@@ -50,7 +53,8 @@ def terminal_policy(subject: Subject, owners: Owners) -> Iterator[Problem]:
     """Warn of a terminal policy rule chosen by a mark.
 
     ``fwmark V/M unreachable`` (``prohibit``, ``blackhole``) ends the look-up: a packet of another
-    program whose bits look like V is lost, although a later rule has a route for it.
+    program whose bits look like V is lost, although a later rule has a route for it. A rule that
+    is narrowed (``to``, ``iif``, ``from``, ``uidrange``) is not reported.
 
     Wrong::
 
@@ -58,7 +62,7 @@ def terminal_policy(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Right::
 
-        5210:	from all fwmark 0x80000/0xff0000 lookup main
+        5250:	from all to 100.64.0.0/10 fwmark 0x80000/0xff0000 unreachable
 
     Source: https://github.com/cilium/cilium/issues/46422,
     https://github.com/tailscale/tailscale/issues/21146
@@ -66,11 +70,12 @@ def terminal_policy(subject: Subject, owners: Owners) -> Iterator[Problem]:
     for line in subject.of("policy"):
         found = _TERMINAL.search(line.text)
         for test in line.tests:
-            if found and not _REMOVES.search(line.text):
+            if found and not _REMOVES.search(line.text) and not _NARROW.search(line.text):
                 yield Problem(
                     line,
                     f"{found[1]} ends the look-up for every packet whose mark is "
                     f"{'' if test.equal else 'not '}{test.mark}, whoever set it",
-                    f"end the look-up in a table of your own: {found[1]} default as its last route",
+                    "narrow it to packets that are yours (to, iif or uidrange), e.g. to NET fwmark "
+                    f"{test.mark} {found[1]}",
                     owners.of("mark", test.mark.mask, subject.owner),
                 )
