@@ -8,7 +8,6 @@ pytest process, so ``pytest -n`` runs as many experiments side by side as it has
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,16 +18,17 @@ from string import ascii_lowercase
 import pytest
 from _pytest._code.code import ExceptionRepr
 
-from lab.errors import SandboxError, UnsupportedError
+from lab.errors import SandboxError, UnsupportedError, UsageError
 from lab.record import Run
 from lab.registry.find import find
 from lab.registry.loader import load, read
 from lab.registry.software import Software
 from lab.runner.pool import Pool
 from lab.scenario import VARIANTS, Experiment, Orders, Scenario, Variant
+from lab.shard import Shard
 from lab.traffic.flow import FAMILIES, Family
 from lab.verdict.compare import compare
-from lab.verdict.outcome import Outcome, Verdict
+from lab.verdict.result import Result as Result
 
 Named = str | Path | Software
 """A registry entry by name (``calico@3.20``), by its file, or itself."""
@@ -36,40 +36,6 @@ Named = str | Path | Software
 _SHOWN = 8
 _REMEMBERED = 32
 """Runs together that are kept for other tests; runs alone are few, and all kept."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Result:
-    """What was run and what it means; empty verdicts never count as surviving."""
-
-    runs: tuple[Run, ...]
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def conflicts(self) -> tuple[Verdict, ...]:
-        """List the verdicts that show that the software does not coexist."""
-        return tuple(v for v in self.verdicts if v.outcome.is_conflict)
-
-    @property
-    def survives(self) -> bool:
-        """Tell whether there are verdicts and all of them are SURVIVES."""
-        return self.outcomes() == {Outcome.SURVIVES}
-
-    def of(self, owner: str = "", flow: str = "") -> tuple[Verdict, ...]:
-        """List the verdicts on an owner's flow; an owner is a name, or the start of a title."""
-        return tuple(v for v in self.verdicts if _is(v.owner, owner) and flow in ("", v.flow))
-
-    def outcomes(self, owner: str = "", flow: str = "") -> set[Outcome]:
-        """Collect the outcomes of an owner's flow."""
-        return {v.outcome for v in self.of(owner, flow)}
-
-    def __repr__(self) -> str:
-        counted = Counter(v.outcome.value for v in self.verdicts)
-        return f"<{', '.join(f'{n} {name}' for name, n in counted.items()) or 'no verdict'}>"
-
-
-def _is(title: str, name: str) -> bool:
-    return not name or title == name or title.startswith((f"{name}@", f"{name}:"))
 
 
 @dataclass(slots=True)
@@ -261,6 +227,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="both",
         help="run this iptables variant alone",
     )
+    group.addoption(
+        "--lab-shard", type=_shard, metavar="i/n", help="run one of n parts, for CI matrices"
+    )
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except UsageError as problem:
+        raise pytest.UsageError(f"--lab-shard: {problem}") from None
 
 
 _LAB = pytest.StashKey[Lab]()
@@ -303,15 +279,26 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out families and variants that are not wanted; keep together what shares runs."""
+    """Leave out what is not wanted or of another shard; keep together what shares runs."""
     lab = config.stash[_LAB]
-    unwanted = [item for item in items if not all(_wanted(s, lab) for s in _scenarios(item))]
+    shard: Shard | None = config.getoption("--lab-shard")
+    wanted: list[pytest.Item] = []
+    unwanted: list[pytest.Item] = []
+    for item in items:
+        held = shard is None or shard.holds(_together(item))
+        fits = held and all(_wanted(s, lab) for s in _scenarios(item))
+        (wanted if fits else unwanted).append(item)
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
-        items[:] = [item for item in items if item not in unwanted]
+        items[:] = wanted
     for item in items:
-        for scenario in _scenarios(item):
-            item.add_marker(pytest.mark.xdist_group(_group(scenario)))
+        if _scenarios(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_together(item)))
+
+
+def _together(item: pytest.Item) -> str:
+    """Name what an item shares runs with; a shard has all of it or nothing."""
+    return "+".join(map(_group, _scenarios(item))) or item.nodeid
 
 
 def _scenarios(item: pytest.Item) -> list[Scenario]:

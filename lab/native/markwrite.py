@@ -21,7 +21,7 @@ _MASK = re.compile(r"--(nfmask|ctmask|mask) (\S+)")
 _TPROXY = re.compile(r"(?:-j|--jump) TPROXY\b.*--tproxy-mark (\S+)")
 _TERM = r"(?:(?:meta |ct )?mark|0x[0-9a-fA-F]+|\d+|\{\{[^}]*\}\}|\S+)"
 _EXPRESSION = rf"{_TERM}(?: (?:[&|^]|and|or|xor) {_TERM})*"
-_NFT = re.compile(rf"\b(meta|ct) mark set ({_EXPRESSION})")
+_NFT = re.compile(rf"(?:\b(meta|ct) )?\bmark set ({_EXPRESSION})")
 _BPF = re.compile(r"^tc (?:ingress|egress) .*?: .*?\bmark = (?P<expression>[^,]+?)(?: if |,|$)")
 _NUMBER = re.compile(r"~?\s*(?:0x[0-9a-fA-F]+|\d+)")
 _WORDS = {" and ": " & ", " or ": " | ", " xor ": " ^ "}
@@ -52,7 +52,7 @@ def writes(text: str) -> Iterator[MarkWrite]:
             yield _expression("mark", program["expression"])
         return
     for kind, expression in _NFT.findall(text):
-        yield _expression("mark" if kind == "meta" else "ctmark", expression)
+        yield _expression("ctmark" if kind == "ct" else "mark", expression)
 
 
 def _target(field: Field, options: str) -> Iterator[MarkWrite]:
