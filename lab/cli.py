@@ -17,6 +17,7 @@ from lab.commands.entry import new, validate
 from lab.commands.lint import lint
 from lab.commands.machine import clean, doctor, test
 from lab.commands.registry import list_, show
+from lab.commands.reported import reported
 from lab.commands.shrink import shrink
 from lab.commands.trace import trace
 from lab.errors import LabError, SandboxError
@@ -76,6 +77,7 @@ for command in (
     shrink,
     lint,
     bits,
+    reported,
 ):
     cli.add_command(command)
 

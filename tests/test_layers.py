@@ -19,7 +19,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("scenario",),
     ("record",),
     ("verdict",),
-    ("pairs", "codec", "saved", "report", "shrink", "lint", "bits", "fidelity"),
+    ("pairs", "codec", "saved", "report", "reported", "shrink", "lint", "bits", "fidelity"),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),
