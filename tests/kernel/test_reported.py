@@ -42,7 +42,7 @@ def test_machines_get_every_verdict() -> None:
     """Before, and after each cure."""
     told = json.loads(run("reported", "cilium#21330", "--json").stdout)
     assert told["shows"]
-    assert {v["outcome"] for v in told["before"]["verdicts"]} == {"CLOBBERED"}
+    assert {v["outcome"] for v in told["before"]["verdicts"]} == {"clobbered"}
     assert [cure["cured"] for cure in told["after"]] == [True, True]
 
 
