@@ -16,6 +16,7 @@ from lab.commands.docs import docs
 from lab.commands.entry import new, validate
 from lab.commands.lint import lint
 from lab.commands.machine import clean, doctor, test
+from lab.commands.matrix import matrix
 from lab.commands.registry import list_, show
 from lab.commands.reported import reported
 from lab.commands.shrink import shrink
@@ -64,6 +65,7 @@ def cli(context: click.Context) -> None:
 
 for command in (
     check,
+    matrix,
     trace,
     list_,
     show,

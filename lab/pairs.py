@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, groupby
+from itertools import combinations, groupby, permutations
 
 from lab.record import Run
 from lab.registry.find import newest
 from lab.registry.software import Software
-from lab.scenario import Experiment, Scenario
+from lab.scenario import Experiment, Scenario, Variant
+from lab.traffic.flow import Family, Flow
 from lab.verdict.compare import compare
 from lab.verdict.expected import Explanation, overdue
 from lab.verdict.outcome import Outcome, Verdict
@@ -62,24 +63,54 @@ def judge(runs: Sequence[Run], together: Run, explanations: Sequence[Explanation
 def unpredicted(
     experiment: Experiment, verdicts: Iterable[Verdict], explanations: Sequence[Explanation]
 ) -> Iterator[Verdict]:
-    """Yield the verdicts that neither the predictor nor an explanation accounts for."""
-    by_title = {s.title: s for s in experiment.software}
+    """Yield the verdicts that neither the predictor nor an explanation accounts for.
+
+    Among three the bits of one may look like another's on a packet of the third.
+    """
     for verdict in verdicts:
-        if verdict.outcome is Outcome.SURVIVES:
+        if verdict.outcome is Outcome.SURVIVES or foreseen(verdict, experiment):
             continue
-        owner = by_title[verdict.owner]
-        foreseen = any(
-            predict(owner, other, experiment.family).covers(verdict)
-            for other in experiment.software
-            if other is not owner
-        )
-        if not foreseen and not any(one.explains(verdict) for one in explanations):
+        if not any(one.explains(verdict) for one in explanations):
             yield verdict
 
 
-def shared_by_default(scenario: Scenario) -> tuple[Experiment, ...]:
-    """List the runs of a scenario in one order: each software by itself, then all together."""
-    together = [e for e in scenario.experiments() if not e.alone]
-    return tuple(
-        one for e in together for one in (*(by_itself(e, s) for s in scenario.software), e)
+def foreseen(verdict: Verdict, experiment: Experiment) -> bool:
+    """Tell whether the predictor names a hazard that the verdict bears out."""
+    return any(
+        predict(one, other, experiment.family).covers(verdict)
+        for one, other in permutations(experiment.software, 2)
+        if one.title == verdict.owner or verdict.outcome is Outcome.FALSE_MATCH
     )
+
+
+def experiments(
+    chosen: Iterable[Pair], families: Sequence[Family], variants: Sequence[Variant]
+) -> Iterator[Experiment]:
+    """Yield what answers for every pair, each run alone once and before it is needed."""
+    done: set[Experiment] = set()
+    for pair in chosen:
+        running = tuple(f for f in families if any(f in flow.families for flow in _flows(pair)))
+        for together in Scenario(pair, families=running, variants=tuple(variants)).experiments():
+            if together.alone:
+                continue
+            for alone in (by_itself(together, one) for one in together.beside):
+                if alone not in done:
+                    done.add(alone)
+                    yield alone
+            yield together
+
+
+def _flows(pair: Pair) -> Iterator[Flow]:
+    for software in pair:
+        yield from software.flows
+
+
+def judge_all(runs: Iterable[Run], explanations: Sequence[Explanation]) -> Iterator[Judged]:
+    """Judge the runs of ``experiments`` as they come."""
+    alone: dict[Experiment, Run] = {}
+    for run in runs:
+        if run.experiment.alone:
+            alone[run.experiment] = run
+        else:
+            needed = [alone[by_itself(run.experiment, s)] for s in run.experiment.software]
+            yield judge(needed, run, explanations)
