@@ -66,10 +66,9 @@ def _bytes(path: Path) -> bytes:
 def _checked(path: Path, text: str) -> str:
     if found := re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text):
         raise UsageError(f"{path}:{_line(text, found.start())}: not text; {_EXPECTED}")
-    if found := re.search(rf"[^\n]{{{LONGEST_LINE}}}", text):
-        raise UsageError(
-            f"{path}:{_line(text, found.start())}: a line of more than {LONGEST_LINE} characters"
-        )
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LONGEST_LINE:
+            raise UsageError(f"{path}:{number}: a line of more than {LONGEST_LINE} characters")
     return text
 
 

@@ -103,8 +103,9 @@ class _Divider:
             yield Statement(self.place, text, self.begun)
 
     def open(self) -> None:
-        header = " ".join("".join(self.words).split())
-        place = _block(self.place, header)
+        # Within a rule or a set every brace is one of elements, however many there are.
+        inside = self.inline or self.place.kind
+        place = None if inside else _block(self.place, " ".join("".join(self.words).split()))
         if place is None:
             self.inline.append(self.line)
             self.add("{")
