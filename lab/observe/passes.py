@@ -94,7 +94,7 @@ def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
     """Put both kinds of passes of one packet in one namespace in the order in which they happened.
 
     The recorder's chains stand in every hook, so the nftables passes give the sequence of hooks.
-    At equal priority the legacy table goes first if the mark it saw is the one before.
+    At equal priority the marks tell: what runs last ends with the mark of the next reading.
     """
     _number(nft)
     position = 0
@@ -118,13 +118,19 @@ def _number(passes: list[Pass]) -> None:
 
 
 def _place(merged: list[Pass], one: Pass) -> int:
-    index = 0
     mark: int | None = None
     for index, other in enumerate(merged):
         if (other.stage, other.priority) > (one.stage, one.priority):
             return index
         tie = (other.stage, other.priority) == (one.stage, one.priority) and not other.lines
-        if tie and mark is not None and one.first_mark() == mark:
+        if tie and mark == one.first_mark() and _ends_last(merged, index):
             return index
         mark = other.messages[-1].mark if other.messages else mark
     return len(merged)
+
+
+def _ends_last(merged: list[Pass], index: int) -> bool:
+    """Tell whether the packet was next read with the mark with which it left this pass."""
+    following = next((p for p in merged[index + 1 :] if p.point is not None), None)
+    left_with = merged[index].messages[-1].mark
+    return following is None or following.messages[0].mark == left_with

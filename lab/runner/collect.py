@@ -152,7 +152,16 @@ def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> 
                 return (
                     f"{line.direction} ended on {event.node} in {event.hook}, {event.reason}{rule}"
                 )
-    return outcome.error or "no packet was seen"
+    return outcome.error or _taken(lines) or "no packet was seen"
+
+
+def _taken(lines: Sequence[Timeline]) -> str:
+    """Say where a packet was delivered, if not to the socket that waited for it."""
+    for line in lines:
+        read = line.readings()
+        if line.direction == "request" and read and read[-1].point.hook == "input":
+            return f"delivered on {read[-1].point.node} to another socket"
+    return ""
 
 
 def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:

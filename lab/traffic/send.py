@@ -197,7 +197,17 @@ class Switchboard:
                 with server:
                     self._exchange(call, client, server, outcome)
         self._settle()
+        self._hang_up()
         return outcome
+
+    def _hang_up(self) -> None:
+        """Close connections that rules led to another flow's listener.
+
+        Their last packets belong to this flow; left open they would come while another is watched.
+        """
+        for (_, protocol, _), listener in self._listeners.items():
+            if protocol == "tcp" and _close_waiting(listener):
+                self._settle()
 
     def _accept(self, call: Call, outcome: Outcome) -> socket.socket | None:
         listener = self._answering(call)
@@ -229,6 +239,18 @@ class Switchboard:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_WR)
             self._settle()
+
+
+def _close_waiting(listener: socket.socket) -> bool:
+    """Accept and close what waits at a listener; tell whether anything did."""
+    found = False
+    while True:
+        try:
+            waiting, _ = listener.accept()
+        except BlockingIOError:
+            return found
+        waiting.close()
+        found = True
 
 
 def _connect(client: socket.socket, call: Call) -> str:

@@ -13,6 +13,9 @@ _TRANSLATES = re.compile(
     r"(?:-j|--jump) (?:MASQUERADE|SNAT|DNAT|REDIRECT)\b"
     r"|(?:^| )(?:masquerade|snat|dnat|redirect)(?: to | ip6? to |$| )"
 )
+_DIVERTS = re.compile(
+    r"(?:-j|--jump) (?:REDIRECT|TPROXY|DNAT)\b|(?:^| )(?:redirect|tproxy|dnat)(?: |$)"
+)
 
 
 def classify(
@@ -32,14 +35,19 @@ def classify(
     same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
     if same_count:
         reason = f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}"
-        return Outcome.REWRITTEN, reason, next(_translations(run, seen, owner), None)
-    return Outcome.DROPPED, seen.fate.end or "lost", next(_drops(run, seen), None)
+        return Outcome.REWRITTEN, reason, next(_hits(run, seen, owner, _TRANSLATES), None)
+    culprit = next(_drops(run, seen), None) or next(_hits(run, seen, owner, _DIVERTS), None)
+    return Outcome.DROPPED, seen.fate.end or "lost", culprit
 
 
 def _turned(base: FlowRun, seen: FlowRun) -> tuple[Routed, Routed] | None:
-    """Find the first routing decision that came out otherwise."""
-    for was_line, now_line in zip(in_time(base.timelines), in_time(seen.timelines), strict=False):
-        for was, now in zip(_decisions(was_line), _decisions(now_line), strict=False):
+    """Find the first routing decision on a packet that came out otherwise than alone."""
+    alone = {(line.direction, line.ordinal): line for line in base.timelines}
+    for line in in_time(seen.timelines):
+        was_line = alone.get((line.direction, line.ordinal))
+        if was_line is None:
+            continue
+        for was, now in zip(_decisions(was_line), _decisions(line), strict=False):
             if (was.device, was.refusal) != (now.device, now.refusal):
                 return was, now
     return None
@@ -56,12 +64,13 @@ def _policy(run: Run, now: Routed) -> Culprit | None:
     return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
 
 
-def _translations(run: Run, seen: FlowRun, owner: str) -> Iterator[Culprit]:
+def _hits(run: Run, seen: FlowRun, owner: str, target: re.Pattern[str]) -> Iterator[Culprit]:
+    """Find matches of other software's rules with a target of some kind."""
     for line in in_time(seen.timelines):
         for event in line.events:
             if isinstance(event, Hit):
                 rule = run.rules[event.rule]
-                if rule.software != owner and _TRANSLATES.search(rule.written):
+                if rule.software != owner and target.search(rule.written):
                     yield Culprit(
                         rule, event.node, event.hook, event.priority, event.before, event.after
                     )
