@@ -33,7 +33,14 @@ class Owners:
 
     def of(self, field: Field, bits: int, besides: str = "") -> tuple[str, ...]:
         """Name who owns some of the bits, one release of each software; whole words come last."""
-        return tuple(sorted(self._owning(field, bits, besides), key=_is_whole))
+        asked = (field, bits, besides)
+        if asked not in self._told:
+            self._told[asked] = tuple(sorted(self._owning(*asked), key=_is_whole))
+        return self._told[asked]
+
+    @cached_property
+    def _told(self) -> dict[tuple[Field, int, str], tuple[str, ...]]:
+        return {}
 
     def _owning(self, field: Field, bits: int, besides: str) -> Iterator[str]:
         for releases in self.ranked:

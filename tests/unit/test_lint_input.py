@@ -102,12 +102,15 @@ def test_fifty_megabytes_are_refused_at_once(tmp_path: Path) -> None:
 
 LARGE = {
     "iptables": ("*mangle\n", "-A PREROUTING -m mark --mark 0x1/0x1 -j MARK --or-mark 2\n"),
+    "unmasked": ("*mangle\n", "-A PREROUTING -j MARK --set-mark 0x1\n"),
+    "nat": ("*nat\n", "-A PREROUTING -m mark ! --mark 0x1 -j MARK --or-mark 2\n"),
+    "output": ("*filter\n", "-A OUTPUT -j MARK --or-mark 2\n"),
     "nft": ("table ip t {\n chain c {\n", "  meta mark & 1 == 1 meta mark set meta mark | 2\n"),
     "braces": ("table ip t {\n chain c {\n  ip saddr {", "{" * 64 + "\n"),
     "policy": ("", "1:\tfrom all fwmark 0x1/0x1 lookup 1\n"),
     "sysctl": ("", "net.ipv4.conf.all.src_valid_mark = 1\n"),
 }
-ENDS = {"iptables": "COMMIT\n", "nft": " }\n}\n"}
+ENDS = {"nft": " }\n}\n", "policy": "", "sysctl": "", "braces": ""}
 
 
 @pytest.mark.parametrize("kind", LARGE)
@@ -117,7 +120,7 @@ def test_time_grows_with_the_size_and_no_faster(kind: str, tmp_path: Path) -> No
 
     def seconds(size: int) -> float:
         head, line = LARGE[kind]
-        path.write_text(head + line * (size // len(line)) + ENDS.get(kind, ""))
+        path.write_text(head + line * (size // len(line)) + ENDS.get(kind, "COMMIT\n"))
         started = time.process_time()
         try:
             lint([path], NOBODY)

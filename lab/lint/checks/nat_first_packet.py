@@ -40,13 +40,22 @@ def mark_in_nat(subject: Subject, owners: Owners) -> Iterator[Problem]:
     Source: kernel net/netfilter/nf_nat_core.c, nf_nat_inet_fn
     """
     del owners  # the rule fails its own author
+    readers: dict[int, Line | None] = {}
     for line in subject.of("iptables", "nft"):
-        if not _in_nat(subject, line):
-            continue
-        for write in line.writes:
+        for write in line.writes if _in_nat(subject, line) else ():
             bits = write.xor if write.whole and not write.copied else write.touched
-            if write.field == "mark" and bits and bits != WORD:
-                yield from _missed(subject, line, bits)
+            if write.field != "mark" or bits in (0, WORD):
+                continue
+            if bits not in readers:
+                readers[bits] = _misses(subject, bits)
+            if reader := readers[bits]:
+                yield Problem(
+                    line,
+                    "only the first packet of a connection is marked, but "
+                    f"{reader.file}:{reader.number} asks for the mark of every packet",
+                    "set the mark in mangle, or save it to the connection and restore it in "
+                    "mangle under a mask",
+                )
 
 
 def _in_nat(subject: Subject, line: Line) -> bool:
@@ -54,22 +63,16 @@ def _in_nat(subject: Subject, line: Line) -> bool:
     return bool(bases) and all(base.type == "nat" for base in bases)
 
 
-def _missed(subject: Subject, line: Line, bits: int) -> Iterator[Problem]:
-    marking = subject.of("iptables", "nft")
-    others = [other for other in marking if not _in_nat(subject, other)]
-    if any(w.field == "mark" and w.touched & bits for other in others for w in other.writes):
-        return
+def _misses(subject: Subject, bits: int) -> Line | None:
+    """Return who asks for bits that only nat sets, and not to drop by them."""
+    for other in subject.of("iptables", "nft"):
+        writes = any(w.field == "mark" and w.touched & bits for w in other.writes)
+        if writes and not _in_nat(subject, other):
+            return None
     readers = [other for other in subject.of("iptables", "nft", "policy") if _reads(other, bits)]
     if any(_in_nat(subject, other) for other in readers):
-        return
-    for reader in [other for other in readers if not _DROPS.search(other.bare)][:1]:
-        yield Problem(
-            line,
-            f"only the first packet of a connection is marked, but {reader.file}:{reader.number} "
-            "asks for the mark of every packet",
-            "set the mark in mangle, or save it to the connection and restore it in mangle "
-            "under a mask",
-        )
+        return None
+    return next((other for other in readers if not _DROPS.search(other.bare)), None)
 
 
 def _reads(line: Line, bits: int) -> bool:

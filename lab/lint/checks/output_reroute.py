@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from lab.lint.finding import Problem
 from lab.lint.hurt import Owners
 from lab.lint.model import Base, Line, Subject
+from lab.native.marktest import MarkTest
 from lab.native.wordwrite import WordWrite
 
 _REROUTING = ("route", "mangle", "nat")
@@ -41,11 +43,16 @@ def output_without_reroute(subject: Subject, owners: Owners) -> Iterator[Problem
     Source: https://github.com/openwrt/openwrt/issues/9955, kernel net/netfilter/nft_chain_route.c
     """
     del owners  # nobody else is hurt: the rule does not do what its author wants
+    wanted = [test for rule in subject.of("policy") for test in rule.tests if test.equal]
+    readers: dict[int, list[Line]] = {}
     for line in subject.of("iptables", "nft"):
-        if not _too_late(subject.bases_of(line)):
-            continue
-        for write in line.writes:
-            if write.field == "mark" and write.xor and _for_routing(subject, line, write):
+        for write in line.writes if _too_late(subject.bases_of(line)) else ():
+            if write.field != "mark" or not write.xor:
+                continue
+            if not wanted and write.touched not in readers:
+                readers[write.touched] = _readers(subject, write.touched)
+            others = [other for other in readers.get(write.touched, ()) if other is not line]
+            if _any_wants(wanted, write) if wanted else not others:
                 yield Problem(
                     line,
                     f"the route is chosen already: the packet gets {write.xor:#x} and keeps its "
@@ -61,13 +68,13 @@ def _too_late(bases: frozenset[Base]) -> bool:
     return bool(out) and len(out) == len(bases) and not set(out) & set(_REROUTING)
 
 
-def _for_routing(subject: Subject, line: Line, write: WordWrite) -> bool:
-    policy = [test for rule in subject.of("policy") for test in rule.tests if test.equal]
-    wanted = any(t.mark.value and t.mark.matches(write.xor & t.mark.mask) for t in policy)
-    if policy:
-        return wanted
-    readers = [other for other in subject.of("iptables", "nft") if other is not line]
-    return not any(_reads(other, write.touched) for other in readers)
+def _any_wants(policy: list[MarkTest], write: WordWrite) -> bool:
+    return any(t.mark.value and t.mark.matches(write.xor & t.mark.mask) for t in policy)
+
+
+def _readers(subject: Subject, bits: int) -> list[Line]:
+    """Return the first two rules that use some bits; one of them may be the writer itself."""
+    return list(islice((o for o in subject.of("iptables", "nft") if _reads(o, bits)), 2))
 
 
 def _reads(line: Line, bits: int) -> bool:
