@@ -20,6 +20,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("record",),
     ("verdict",),
     ("pairs", "codec", "saved", "report", "reported", "shrink", "lint", "bits", "fidelity"),
+    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn")),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),
@@ -29,7 +30,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("commands",),
     ("cli", "plugin", "__main__", "__init__"),
 )
-PURE = 7
+PURE = 8
 """So many layers know nothing of the kernel."""
 KERNEL_LIBRARIES = ("pyroute2", "scapy", "ctypes")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.commands import given as given_rules
 from lab.commands import options
 from lab.errors import UsageError
 
@@ -29,7 +30,7 @@ _JUNIT = click.option(
 )
 
 
-@click.command(epilog=options.ENTRY_HELP)
+@click.command(epilog=f"{options.ENTRY_HELP}\n\n{given_rules.HELP}")
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option(
     "--order",
@@ -48,6 +49,8 @@ _JUNIT = click.option(
     help="Only this flow (name or software/name); may be repeated.",
 )
 @options.place_option
+@given_rules.map_option
+@given_rules.owns_option
 @options.json_option
 @_JUNIT
 @click.option(
@@ -75,6 +78,8 @@ def check(
     variant: str,
     flows: tuple[str, ...],
     places: tuple[str, ...],
+    maps: tuple[str, ...],
+    owns: tuple[str, ...],
     as_json: bool,
     junit: Path | None,
     save: Path | None,
@@ -90,15 +95,21 @@ def check(
     fwmark-lab check tailscale calico
     fwmark-lab check tailscale@1.1.0 calico@3.20 --family ipv4 --iptables nft
     fwmark-lab check kubernetes portmap --junit result.xml --save runs/
+    fwmark-lab check tailscale ./node.rules ./ruleset.nft --map enp3s0=uplink
 
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
     """  # noqa: D301 - click reads the backspace
     _check_targets(junit, save)
-    software = options.placed(options.entries(names), places)
+    software, given = given_rules.parties(names, maps, owns)
+    software = options.placed(software, places)
     options.check_flows(flows, software)
+    for one in given:
+        given_rules.show(one)
     from lab.runner.pool import Pool
 
     with Pool(jobs or 0) as pool:  # the workers start while the rest is imported
+        if given:
+            software = given_rules.learned(pool, software, given, options.families(family))
         scenario = _scenario(software, order, family, variant, flows)
         runs = _run(pool, scenario)
         kept = _keep(pool, scenario) if keep else ""

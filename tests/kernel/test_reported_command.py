@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-import lab
+from started import run
 
 pytestmark = pytest.mark.kernel
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    return subprocess.run(
-        (sys.executable, "-m", "lab", *arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(Path(lab.__file__).parents[1])},
-    )
 
 
 def test_a_thread_is_told_shown_and_cured() -> None:

@@ -1,0 +1,83 @@
+"""What rules rely on, taken from runs of them alone [pure].
+
+A flow that is answered relies on being answered, one that is lost on being dropped; every owned
+bit relies on being what it is alone, at each point that was read. Nothing is said of a flow that
+is answered in part, or of a point that shows a different word each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from lab.marks import Mark
+from lab.record import FlowRun, Run
+from lab.registry.software import Software
+from lab.traffic.flow import Direction, Expectation, Family, Flow, Packets
+
+_DIRECTIONS: tuple[Direction, ...] = ("request", "reply")
+
+
+def learned(software: Software, runs: Iterable[Run]) -> Software:
+    """Return the software with the flows that its runs alone have shown to hold."""
+    shown: dict[str, dict[Family, Flow]] = {}
+    for run in runs:
+        for flow in software.flows:
+            seen = run.flow(software.title, flow.name)
+            known = None if seen is None or run.lost else _flow(flow, seen)
+            if known is not None:
+                shown.setdefault(flow.name, {})[run.experiment.family] = known
+    return replace(software, flows=tuple(f for each in shown.values() for f in _folded(each)))
+
+
+def _folded(by_family: dict[Family, Flow]) -> Iterator[Flow]:
+    """Make one flow of those that are alike in both families, else one of each."""
+    flows = list(dict.fromkeys(by_family.values()))
+    alike = len(flows) == 1
+    for family, flow in list(by_family.items())[: len(flows)]:
+        name = flow.name if alike else f"{flow.name}-{family}"
+        yield replace(flow, name=name, families=tuple(by_family) if alike else (family,))
+
+
+def _flow(flow: Flow, seen: FlowRun) -> Flow | None:
+    fate = seen.fate
+    expectations = tuple(
+        learnt
+        for direction in _DIRECTIONS
+        for wanted in flow.expectations
+        for learnt in _expectations(replace(wanted, direction=direction), seen)
+    )
+    answered = fate.arrived == fate.answered == fate.sent
+    if not expectations or not (answered or not fate.arrived):
+        return None
+    if answered:
+        return replace(flow, expectations=expectations)
+    return replace(flow, answered_by="", listens=flow.answered_by, expectations=expectations)
+
+
+def _expectations(wanted: Expectation, seen: FlowRun) -> Iterator[Expectation]:
+    words = _words(wanted, seen)
+    groups: tuple[tuple[Packets, set[int | None]], ...] = (
+        ("first", words[0] if words else set()),
+        ("later", set().union(*words[1:])),
+    )
+    if len(words) > 1 and groups[0][1] == groups[1][1]:
+        groups = (("all", groups[0][1]),)
+    for packets, values in groups:
+        (value, *others) = values or {None}
+        if value is not None and not others:
+            mark = Mark(value & wanted.mark.mask, wanted.mark.mask)
+            yield replace(wanted, mark=mark, packets=packets)
+
+
+def _words(wanted: Expectation, seen: FlowRun) -> list[set[int | None]]:
+    """List, packet by packet of one direction, the masked words at a point."""
+    found: dict[int, set[int | None]] = {}
+    for line in seen.timelines:
+        if line.direction == wanted.direction:
+            for reading in line.readings():
+                if reading.point == wanted.point:
+                    word = reading.word(wanted.field)
+                    masked = None if word is None else word & wanted.mark.mask
+                    found.setdefault(line.ordinal, set()).add(masked)
+    return [found[ordinal] for ordinal in sorted(found)]

@@ -1,0 +1,120 @@
+"""Rules that are given as files of native text: shown, tried alone, then treated as an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.commands import options
+from lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from lab.capture.parse import Given
+    from lab.registry.software import Software
+    from lab.runner.pool import Pool
+    from lab.traffic.flow import Family
+
+owns_option = click.option(
+    "--owns",
+    multiple=True,
+    metavar="[NAME=]VALUE/MASK",
+    help="Bits that given rules own, instead of those told from what they write and test.",
+)
+map_option = click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="NAME=ROLE",
+    help="What an interface or address in given rules stands for, as eth0=uplink.",
+)
+HELP = """Rules can be given as they are, too: the path of iptables-save text, of an nft ruleset, of
+'ip rule' output or of sysctls; files of one program are joined by +. Their bits are told from what
+they write and test, their interfaces from their names; both are shown, and --owns and --map
+override them. What they rely on is what a run of them alone shows."""
+
+
+def parties(
+    names: Sequence[str], maps: Sequence[str], owns: Sequence[str]
+) -> tuple[tuple[Software, ...], tuple[Given, ...]]:
+    """Find entries and read files, in the order of the names. Raises LabError."""
+    from lab.capture import mapping
+    from lab.capture.parse import given, is_native
+
+    wanted = mapping.parsed(maps)
+    read = {name: given(name, wanted) for name in names if is_native(name)}
+    if not read and (maps or owns):
+        raise UsageError("--map and --owns are about rules given as files; there are none")
+    for name, mask in _owned(owns, read):
+        read[name] = given(name, wanted, mask)
+    entries = iter(options.entries([name for name in names if name not in read]))
+    software = tuple(read[name].software if name in read else next(entries) for name in names)
+    for one in software:
+        if [s.title for s in software].count(one.title) > 1:
+            raise UsageError(f"two parties are named {one.title!r}; rename one of the files")
+    return software, tuple(read.values())
+
+
+def _owned(owns: Sequence[str], read: dict[str, Given]) -> list[tuple[str, str]]:
+    """Give each mask its file: the one that is named, or the only one."""
+    from lab.errors import unknown
+
+    names = {one.software.name: name for name, one in read.items()}
+    found = []
+    for option in owns:
+        name, equals, mask = option.rpartition("=")
+        if equals and name not in names and name not in read:
+            raise unknown("given rules", name, names)
+        if not equals and len(read) > 1:
+            raise UsageError(f"--owns {option!r}: whose bits? expected one of NAME={option}")
+        found.append((names.get(name, name) if equals else next(iter(read)), mask))
+    return found
+
+
+def show(given: Given) -> None:
+    """Say on standard error how given rules are understood."""
+    lines = [f"{given.software.source}: {_rules(given.software)}", f"  owns        {given.owned}"]
+    if given.mapping.devices:
+        pairs = "  ".join(f"{name}={role}" for name, role in given.mapping.devices)
+        lines.append(f"  interfaces  {pairs}")
+    if given.mapping.addresses:
+        pairs = "  ".join(f"{name}={role}" for name, role in given.mapping.addresses)
+        lines.append(f"  addresses   {pairs}")
+    if given.foreign:
+        shown = ", ".join(given.foreign[:8]) + (", …" if len(given.foreign) > 8 else "")
+        lines.append(f"  kept as is  {shown}  (nothing here has that name; see --map)")
+    lines += [f"  note        {note}" for note in given.notes]
+    click.echo("\n".join(lines), err=True)
+
+
+def _rules(software: Software) -> str:
+    from lab.shrink.units import units
+
+    tools = ", ".join(dict.fromkeys(ruleset.tool for ruleset in software.rulesets))
+    return f"{len(units((software,)))} rules of {tools}"
+
+
+def learned(
+    pool: Pool, software: Sequence[Software], given: Sequence[Given], families: Sequence[Family]
+) -> tuple[Software, ...]:
+    """Run given rules alone, and let them rely on what is seen. Raises UsageError if nothing is."""
+    titles = {one.software.title for one in given}
+    return tuple(_learned(pool, one, families) if one.title in titles else one for one in software)
+
+
+def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Software:
+    from lab.capture.learn import learned as learn
+    from lab.scenario import Scenario
+
+    alone = Scenario((software,), families=tuple(families), variants=("nft",))
+    known = learn(software, list(pool.run(alone.experiments())))
+    if not known.flows:
+        raise UsageError(
+            f"{software.source}: no flow of the lab passes a rule with marks there; expected rules "
+            "that write or test marks, or --owns"
+        )
+    names = ", ".join(flow.name for flow in known.flows[:10])
+    more = f" and {len(known.flows) - 10} more" if len(known.flows) > 10 else ""
+    click.echo(f"  {software.name} relies on: {names}{more}", err=True)
+    return known
