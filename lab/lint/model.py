@@ -86,5 +86,10 @@ class Subject:
         return self.reached.get(line.chain, frozenset())
 
     def printed_by_nft(self, line: Line) -> bool:
-        """Tell whether nft printed a rule of iptables-nft, masks not included."""
-        return (*line.chain[:2], "") in self.xtables
+        """Tell whether nft printed a rule of iptables-nft, masks not included.
+
+        nft writes ``&`` itself; ``and`` in a listing (which has counters) comes from iptables'
+        extensions. The warning that names such tables goes to standard error and is often lost.
+        """
+        listed = "counter packets " in line.bare and " and 0x" in line.bare
+        return listed or (*line.chain[:2], "") in self.xtables

@@ -30,7 +30,7 @@ RULE = re.compile(
     r"|\d+:\s*(?:not )?(?:to|fwmark|iif|oif)\b.*)"
 )
 COMMAND = re.compile(r"(?:ip (?:-[46] )?)?(?:link|address|addr|neigh|neighbour|xfrm|route)\b.*")
-SYSCTL = re.compile(r"-?(?P<key>(?=[^=]*[./])[A-Za-z_][\w@./*:-]*)\s*=\s*(?P<value>\S.*)")
+SYSCTL = re.compile(r"-?(?P<key>(?=[^=]*[./])[A-Za-z_][\w@./*:-]*)\s*=\s*(?P<value>.*)")
 _EXPECTED = (
     "expected iptables-save text, an nft ruleset, 'ip rule' output, a list of sysctls "
     "(name = value) or a registry entry (.toml)"

@@ -241,3 +241,42 @@ def test_a_mark_of_nat_is_seen_by_the_first_packet_only(
 def test_a_policy_rule_may_not_rest_on_a_mark_of_nat(found: Found) -> None:
     """Later packets take another route."""
     assert ids(found(NAT.format(""), "1:\tfrom all fwmark 0x1/0x1 lookup 7\n")) == ["FWM010"]
+
+
+LISTED = """\
+table ip mangle {
+\tchain PREROUTING {
+\t\ttype filter hook prerouting priority mangle; policy accept;
+\t\tct state related,established counter packets 0 bytes 0 meta mark set ct mark and 0xff0000
+\t\tcounter packets 0 bytes 0 meta mark set mark and 0xff00ffff xor 0x40000
+\t}
+}
+"""
+WARNING = "# Warning: table ip mangle is managed by iptables-nft, do not touch!\n"
+
+
+def test_a_listing_of_xt_rules_is_no_clobbering_rule(found: Found) -> None:
+    """As nft 1.0.6 prints CONNMARK and MARK of iptables 1.8.9: the kernel runs them masked."""
+    assert ids(found(LISTED)) == ["FWM012"]
+    assert ids(found(WARNING + LISTED.replace("packets 0 bytes 0 ", ""))) == ["FWM012"]
+
+
+TRANSLATED = """\
+nft 'add rule ip mangle PREROUTING counter meta mark set ct mark and 0x80'
+nft 'add rule ip mangle OUTPUT counter ct mark set mark and 0x80'
+nft 'add rule ip mangle OUTPUT counter ct mark set ct mark xor 0x16 and 0xffffffed'
+nft 'add rule ip mangle OUTPUT counter meta mark set mark or 0x16'
+"""
+
+
+def test_what_iptables_translate_1_8_9_writes_is_known(found: Found) -> None:
+    """Its MARK is right, its CONNMARK is not."""
+    findings = found(TRANSLATED)
+    assert [(f.check, f.line) for f in findings] == [("FWM011", n) for n in (1, 2, 3)]
+
+
+def test_a_narrowed_terminal_rule_is_right(found: Found) -> None:
+    """A rule for every destination is not narrowed by naming all of them."""
+    rule = "9:\tfrom all to {} fwmark 0x1/0xff unreachable\n"
+    assert found(rule.format("10.0.0.0/8")) == []
+    assert ids(found(rule.format("0.0.0.0/0"))) == ["FWM006"]

@@ -21,7 +21,6 @@ def xt_listing(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Wrong::
 
-        # Warning: table ip mangle is managed by iptables-nft, do not touch!
         table ip mangle {
           chain PREROUTING {
             type filter hook prerouting priority mangle; policy accept;
