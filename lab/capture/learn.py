@@ -31,12 +31,9 @@ def learned(software: Software, runs: Iterable[Run]) -> Software:
 
 
 def _folded(by_family: dict[Family, Flow]) -> Iterator[Flow]:
-    """Make one flow of those that are alike in both families, else one of each."""
-    flows = list(dict.fromkeys(by_family.values()))
-    alike = len(flows) == 1
-    for family, flow in list(by_family.items())[: len(flows)]:
-        name = flow.name if alike else f"{flow.name}-{family}"
-        yield replace(flow, name=name, families=tuple(by_family) if alike else (family,))
+    """Make one flow of those that are alike in both families, else one of each, of one name."""
+    for flow in dict.fromkeys(by_family.values()):
+        yield replace(flow, families=tuple(f for f, shown in by_family.items() if shown == flow))
 
 
 def _flow(flow: Flow, seen: FlowRun) -> Flow | None:

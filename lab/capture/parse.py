@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from lab.capture import flows as generic
@@ -35,6 +36,8 @@ _BLOCK = re.compile(
 )
 _SET = re.compile(r"--match-set (\S+) (\S+)")
 _RULE = re.compile(r"(?P<pref>\d+):\s*(?P<rest>.*?)(?: proto \S+)?")
+_TOLD = 100
+"""So many foreign addresses are looked for: a person is shown a few."""
 _OWN_TABLES = ("0", "32766", "32767")
 _TOOLS: dict[source.Format, Tool] = {
     "iptables": "iptables",
@@ -45,6 +48,8 @@ _TOOLS: dict[source.Format, Tool] = {
 
 
 UNMAPPED = Mapping()
+RELEASE = "given"
+"""What stands for a release in the titles of software that was made of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def given(name: str, mapping: Mapping = UNMAPPED, owns: str = "") -> Given:
     tools = dict.fromkeys(ruleset.tool for ruleset in rulesets)
     software = Software(
         name=stem,
-        release="given",
+        release=RELEASE,
         mode="-".join(tools),
         style="whole-mark" if found.whole else "bitwise",
         summary=f"the rules of {name}",
@@ -145,9 +150,10 @@ def _foreign(texts: Sequence[_Text], mapping: Mapping) -> Iterator[str]:
         if one.kind == "sysctl":
             continue
         lines = [line for line in one.text.split("\n") if not line.lstrip().startswith("#")]
-        yield from dict.fromkeys(n for n in _devices(one) if n not in mapped[0])
-        found = (a for line in lines for a in maps.addresses(line))
-        yield from dict.fromkeys(a for a in found if a not in mapped[1])
+        names = dict.fromkeys(n for n in _devices(one) if n not in mapped[0])
+        found = (a for line in lines for a in maps.addresses(line) if a not in mapped[1])
+        yield from names
+        yield from dict.fromkeys(islice(found, _TOLD))
 
 
 def _rulesets(one: _Text, mapping: Mapping, notes: list[str]) -> Iterator[Ruleset]:

@@ -109,7 +109,7 @@ def check(
 
     with Pool(jobs or 0) as pool:  # the workers start while the rest is imported
         if given:
-            software = given_rules.learned(pool, software, given, options.families(family))
+            software = given_rules.learned(pool, software, options.families(family))
         scenario = _scenario(software, order, family, variant, flows)
         runs = _run(pool, scenario)
         kept = _keep(pool, scenario) if keep else ""

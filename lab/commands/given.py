@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lab.capture.parse import Given
     from lab.registry.software import Software
     from lab.runner.pool import Pool
+    from lab.scenario import Scenario
     from lab.traffic.flow import Family
 
 owns_option = click.option(
@@ -96,11 +97,14 @@ def _rules(software: Software) -> str:
 
 
 def learned(
-    pool: Pool, software: Sequence[Software], given: Sequence[Given], families: Sequence[Family]
+    pool: Pool, software: Sequence[Software], families: Sequence[Family]
 ) -> tuple[Software, ...]:
     """Run given rules alone, and let them rely on what is seen. Raises UsageError if nothing is."""
-    titles = {one.software.title for one in given}
-    return tuple(_learned(pool, one, families) if one.title in titles else one for one in software)
+    from lab.capture.parse import RELEASE
+
+    return tuple(
+        _learned(pool, one, families) if one.release == RELEASE else one for one in software
+    )
 
 
 def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Software:
@@ -114,7 +118,14 @@ def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Soft
             f"{software.source}: no flow of the lab passes a rule with marks there; expected rules "
             "that write or test marks, or --owns"
         )
-    names = ", ".join(flow.name for flow in known.flows[:10])
-    more = f" and {len(known.flows) - 10} more" if len(known.flows) > 10 else ""
-    click.echo(f"  {software.name} relies on: {names}{more}", err=True)
+    names = list(dict.fromkeys(flow.name for flow in known.flows))
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    click.echo(f"  {software.name} relies on: {', '.join(names[:10])}{more}", err=True)
     return known
+
+
+def learned_scenario(pool: Pool, scenario: Scenario) -> Scenario:
+    """Let the given rules of a scenario rely on what a run of them alone shows."""
+    from dataclasses import replace
+
+    return replace(scenario, software=learned(pool, scenario.software, scenario.families))

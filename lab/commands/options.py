@@ -89,9 +89,15 @@ def variants(choice: str) -> tuple[Variant, ...]:
 
 def entries(names: Sequence[str]) -> tuple[Software, ...]:
     """Find every entry named; naming one twice is an error."""
+    from lab.capture.parse import given, is_native
     from lab.registry.find import find, known
 
-    found = tuple(find(name, () if _is_path(name) else known(name)) for name in names)
+    found = tuple(
+        given(name).software
+        if is_native(name)
+        else find(name, () if _is_path(name) else known(name))
+        for name in names
+    )
     for name, software in zip(names, found, strict=True):
         if found.count(software) > 1:
             raise UsageError(f"{name!r} is named twice; expected different entries")

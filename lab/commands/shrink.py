@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.commands import options
+from lab.commands import given, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def shrink(
     from lab.shrink.script import script
 
     with Pool(2) as pool:
-        scenario = _scenario(names, flow, order, family, variant)
+        scenario = given.learned_scenario(pool, _scenario(names, flow, order, family, variant))
         found = _shrink(pool, scenario, _worst(pool, scenario))
     text = script(found, "fwmark-lab")
     told = f"{found.rules_before} rules reduced to {found.rules_after} in {found.tried} experiments"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.commands import options
+from lab.commands import given, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def trace(
     from lab.runner.pool import Pool
 
     with Pool(1) as pool:
+        scenario = given.learned_scenario(pool, scenario)
         run = next(iter(pool.run([list(scenario.experiments())[-1]])))
     if run.refused:
         raise UsageError(f"cannot be installed together: {run.refused}")

@@ -119,3 +119,14 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, text: str) -> None:
     done = run("check", "tailscale", str(path), *ONE)
     assert done.returncode == 4
     assert not made.exists()
+
+
+def test_a_conflict_of_given_rules_can_be_traced_and_shrunk(tmp_path: Path) -> None:
+    """As the report says; the script shows the conflict without the lab."""
+    path, script = tmp_path / "node.rules", tmp_path / "reproduce.sh"
+    path.write_text(RULES.format(mark="0x40000/0xf0000"))
+    flow = ("--flow", "tailscale/pod-to-tailnet")
+    traced = run("trace", "tailscale", str(path), *flow)
+    assert "by node, prerouting, table mangle, chain MINE" in traced.stdout
+    assert run("shrink", "tailscale", str(path), *flow, "-o", str(script)).returncode == 0
+    assert "--set-xmark 0x40000/0xf0000" in script.read_text()
