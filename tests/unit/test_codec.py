@@ -147,8 +147,8 @@ def test_a_mark_that_does_not_parse_is_refused() -> None:
 def test_pairs_have_two_items() -> None:
     """A tuple of fixed length is read as such."""
     experiment = encode(runs()[0].experiment)
-    with pytest.raises(RecordError, match=r"key 'placement\[0\]': expected an array of 2"):
-        decode(Experiment, experiment | {"placement": [["a", "b", "c"]]})
+    with pytest.raises(RecordError, match=r"key 'sysctls\[0\]': expected an array of 2"):
+        decode(Experiment, experiment | {"sysctls": [["a", "b", "c"]]})
 
 
 def test_a_type_without_a_json_form_is_a_programming_error() -> None:
