@@ -92,9 +92,10 @@ def _run(software: tuple[Software, ...], family: str, variant: str, jobs: int | 
 
 
 def _kernel() -> str:
+    """Return the release without what a distribution appends."""
     import os
 
-    return os.uname().release
+    return os.uname().release.partition("-")[0]
 
 
 def _explanations() -> tuple[Explanation, ...]:

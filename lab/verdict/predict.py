@@ -265,13 +265,21 @@ def _policy_drops(beside: Software, family: Family) -> Iterator[Hazard]:
 
 def _captures(owner: Software, theirs: tuple[Statement, ...]) -> Iterator[Hazard]:
     captures = [s for s in theirs if _CAPTURES.search(s.text)]
-    for node in sorted({s.node for s in captures} - {"node"}):
-        hit = tuple(f.name for f in owner.flows if node in (f.sender, f.listener))
-        if hit:
-            yield Hazard("capture", f"redirects to a proxy of its own in {node}", flows=hit)
     for statement in captures:
-        if statement.node == "node":
-            yield Hazard("capture", "redirects to a proxy of its own", statement)
+        hit = _ending_at(owner, statement.node)
+        if statement.node == "node" or hit:
+            where = "" if statement.node == "node" else f" in {statement.node}"
+            yield Hazard("capture", f"redirects to a proxy of its own{where}", statement, flows=hit)
+    for node in sorted({s.node for s in captures} - {"node"}):
+        if hit := _ending_at(owner, node):
+            yield Hazard("capture", f"redirects to a proxy of its own in {node}", flows=hit)
+
+
+def _ending_at(owner: Software, node: str) -> tuple[str, ...]:
+    """Name the flows that begin or end in a pod; empty for the node, which all of them pass."""
+    if node == "node":
+        return ()
+    return tuple(f.name for f in owner.flows if node in _ends(f))
 
 
 def _pod_network(owner: Software, beside: Software, family: Family) -> Iterator[Hazard]:
