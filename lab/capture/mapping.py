@@ -55,6 +55,7 @@ _GUESSES = (
     ("tunnel", re.compile(r"wg|tun|tailscale|utun|ppp|wt|nordlynx|kubespan|vpn")),
     ("wire", re.compile(r"eth|en[opsx]|wlan|wl[opsx]|bond|wan|br|lan|vlan")),
 )
+_SAME = {"lo": "lo", "eth0": "uplink", "eth1": "lan"}
 _KEPT = ("127.", "0.0.0.0", "224.", "255.255.255.255", "169.254.", "::", "fe80", "ff0")
 
 
@@ -135,18 +136,18 @@ def _in(texts: Sequence[str]) -> Iterator[str]:
 
 def guess(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Map interfaces by what their names usually mean; others are left out."""
-    wires, pods = iter(("uplink", "lan")), iter(("pod-a", "pod-b"))
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        role = _role(name, wires, pods)
+    wanted = list(dict.fromkeys(names))
+    found = {name: _SAME[name] for name in wanted if name in _SAME}
+    wires = iter([role for role in ("uplink", "lan") if role not in found.values()])
+    pods = iter(("pod-a", "pod-b"))
+    for name in wanted:
+        role = found.get(name) or _role(name, wires, pods)
         if role:
             found[name] = role
-    return tuple(found.items())
+    return tuple((name, found[name]) for name in wanted if name in found)
 
 
 def _role(name: str, wires: Iterator[str], pods: Iterator[str]) -> str:
-    if name == "lo":
-        return "lo"
     kind = next((kind for kind, begins in _GUESSES if begins.match(name)), "")
     if kind == "wire":
         return next(wires, "")

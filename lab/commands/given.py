@@ -99,12 +99,15 @@ def _rules(software: Software) -> str:
 def learned(
     pool: Pool, software: Sequence[Software], families: Sequence[Family]
 ) -> tuple[Software, ...]:
-    """Run given rules alone, and let them rely on what is seen. Raises UsageError if nothing is."""
+    """Run given rules alone, and let them rely on what is seen. Raises UsageError for none."""
     from lab.capture.parse import RELEASE
 
-    return tuple(
+    known = tuple(
         _learned(pool, one, families) if one.release == RELEASE else one for one in software
     )
+    if not any(one.flows for one in known):
+        raise UsageError("nothing to judge: no flow of the lab passes a rule with marks there")
+    return known
 
 
 def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Software:
@@ -114,10 +117,12 @@ def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Soft
     alone = Scenario((software,), families=tuple(families), variants=("nft",))
     known = learn(software, list(pool.run(alone.experiments())))
     if not known.flows:
-        raise UsageError(
-            f"{software.source}: no flow of the lab passes a rule with marks there; expected rules "
-            "that write or test marks, or --owns"
+        click.echo(
+            f"  {software.name} relies on nothing that was seen (no flow of the lab passes a rule "
+            "with marks there): only what it does to others is judged",
+            err=True,
         )
+        return known
     names = list(dict.fromkeys(flow.name for flow in known.flows))
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     click.echo(f"  {software.name} relies on: {', '.join(names[:10])}{more}", err=True)

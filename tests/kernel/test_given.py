@@ -93,13 +93,24 @@ def test_a_rule_that_the_kernel_refuses_names_the_file_and_line(tmp_path: Path) 
     assert f"error: {path}:2: iptables-nft-restore refused" in done.stderr
 
 
-def test_rules_without_marks_are_told(tmp_path: Path) -> None:
-    """Nothing could be relied upon: that is no success."""
+def test_rules_without_marks_can_still_harm(tmp_path: Path) -> None:
+    """Nothing of their own can be judged, which is told; what they do to others is."""
+    path = tmp_path / "node.rules"
+    path.write_text("*raw\n-A PREROUTING -i eth1 -j DROP\nCOMMIT\n")
+    flow = ("--flow", "tailscale/tailnet-to-lan")
+    done = run("check", "tailscale", str(path), *ONE, *flow)
+    assert done.returncode == 1
+    assert "dropped by this rule: node given, raw PREROUTING" in done.stdout
+    assert "node relies on nothing that was seen" in done.stderr
+
+
+def test_rules_without_marks_alone_are_no_success(tmp_path: Path) -> None:
+    """An empty result is never green."""
     path = tmp_path / "node.rules"
     path.write_text("*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n")
-    done = run("check", "tailscale", str(path), *ONE)
+    done = run("check", str(path), *ONE)
     assert done.returncode == 4
-    assert "expected rules that write or test marks" in done.stderr
+    assert "nothing to judge" in done.stderr
 
 
 def test_options_for_files_need_files() -> None:

@@ -100,6 +100,21 @@ def test_interfaces_are_put_in_place_of_the_topologys(read: Read) -> None:
     assert "-A FORWARD -i {{ client.dev }} ! -o {{ peer.dev }}" in text(found)
 
 
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (("enp3s0", "enp4s0", "enp5s0"), ("uplink", "lan")),
+        (("eth1", "eth0"), ("lan", "uplink")),
+        (("eth1", "ens5"), ("lan", "uplink")),
+        (("cali123", "cali456", "cali789", "cali+"), ("pod-a", "pod-b", "pods")),
+        (("wg0", "lo", "moon"), ("tunnel", "lo")),
+    ],
+)
+def test_names_tell_roles(names: tuple[str, ...], roles: tuple[str, ...]) -> None:
+    """In the order in which they are met; what is left has none."""
+    assert tuple(role for _, role in mapping.guess(names)) == roles
+
+
 def test_nft_compares_names_instead_of_indexes(read: Read) -> None:
     """An index must exist when the rule is loaded; sets of names are mapped one by one."""
     found = text(read(NATIVE))
