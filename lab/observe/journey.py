@@ -170,7 +170,7 @@ def _routed(segment: Segment, found: list[Event], roads: Roads) -> list[Event]:
     """Put the routing decision where it is taken: before output, or after prerouting."""
     hook = "output" if segment.starts_here else "prerouting"
     readings = [e for e in found if isinstance(e, Reading) and e.point.hook == hook]
-    if not readings:
+    if not readings or any(isinstance(e, Dropped) and e.hook == hook for e in found):
         return found
     if not segment.starts_here:
         iif = next((m.iif for p in segment.passes for m in p.messages if m.iif), 0)

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from lab.errors import EntryError, RuleRefused
+from lab.kernel import command
 from lab.kernel.command import silent
 from lab.kernel.nftables import Nft
 from lab.native import nft_text
@@ -14,7 +15,7 @@ from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules.installed import Installed
 
-_POSITION = re.compile(r"<cmdline>:(\d+):|:(\d+):\d+-\d+:")
+_POSITION = re.compile(r"(?:/dev/stdin|<cmdline>|-):(\d+):(?:\d+-\d+: )?")
 
 
 def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> None:
@@ -28,17 +29,19 @@ def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> 
         raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
     _, error = nft.run(ruleset.text + "\n")
     if error:
-        raise RuleRefused(_refusal(error, ruleset))
+        # libnftables names no line of a buffer; the program does, of its input.
+        told = command.run(("nft", "-c", "-f", "-"), ruleset.text + "\n").error
+        raise RuleRefused(_refusal(told or error, ruleset))
     for found in nft_text.rules(ruleset.text, ruleset.source):
         _note(found, software, ruleset, installed)
 
 
 def _refusal(error: str, ruleset: Ruleset) -> str:
     found = _POSITION.search(error)
-    number = int(found[1] or found[2]) if found else 1
+    number = int(found[1]) if found else 1
     lines = ruleset.text.split("\n")
     text = lines[number - 1].strip() if number <= len(lines) else ""
-    reason = error.splitlines()[0].replace("Error: ", "")
+    reason = _POSITION.sub("", error.splitlines()[0]).replace("Error: ", "")
     return f"{ruleset.file}:{ruleset.line + number - 1}: nft refused {text!r}: {reason}"
 
 

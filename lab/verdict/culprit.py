@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from lab.record import Event, FlowRun, Hit, Reading, Run, Timeline, Write
-from lab.traffic.flow import Expectation
+from lab.traffic.flow import Expectation, Field
 from lab.verdict.outcome import Culprit
 from lab.verdict.provenance import in_time
 
@@ -25,9 +25,10 @@ def foreign_write(
     for line in in_time(seen.timelines):
         if _covers(line, expectation) and wrong(line.readings(), expectation, right):
             direct = list(_writes(run, _before(line, expectation), expectation, owner))
+            same = [culprit for field, culprit in direct if field == expectation.field]
             if direct:
-                return direct[-1]
-        earlier += _writes(run, line.events, expectation, owner)
+                return same[-1] if same else direct[-1][1]
+        earlier += [culprit for _, culprit in _writes(run, line.events, expectation, owner)]
     return earlier[0] if earlier else None
 
 
@@ -46,14 +47,17 @@ def _before(line: Timeline, expectation: Expectation) -> tuple[Event, ...]:
 
 def _writes(
     run: Run, events: Sequence[Event], expectation: Expectation, owner: str
-) -> Iterator[Culprit]:
+) -> Iterator[tuple[Field, Culprit]]:
     for event in events:
         if not isinstance(event, Write) or event.rule is None:
             continue
         rule = run.rules[event.rule]
         touched = (event.before ^ event.after) & expectation.mark.mask
         if rule.software != owner and touched:
-            yield Culprit(rule, event.node, event.hook, event.priority, event.before, event.after)
+            culprit = Culprit(
+                rule, event.node, event.hook, event.priority, event.before, event.after
+            )
+            yield event.field, culprit
 
 
 def wrong(read: Sequence[Reading], expectation: Expectation, right: Words) -> bool:

@@ -16,6 +16,7 @@ _TRANSLATES = re.compile(
 _DIVERTS = re.compile(
     r"(?:-j|--jump) (?:REDIRECT|TPROXY|DNAT)\b|(?:^| )(?:redirect|tproxy|dnat)(?: |$)"
 )
+_VALIDATES = re.compile(r"\b(src_valid_mark|rp_filter|accept_local)\b")
 
 
 def classify(
@@ -36,7 +37,11 @@ def classify(
     if same_count:
         reason = f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}"
         return Outcome.REWRITTEN, reason, next(_hits(run, seen, owner, _TRANSLATES), None)
-    culprit = next(_drops(run, seen), None) or next(_hits(run, seen, owner, _DIVERTS), None)
+    culprit = (
+        next(_drops(run, seen), None)
+        or next(_validation(run, seen, owner), None)
+        or next(_hits(run, seen, owner, _DIVERTS), None)
+    )
     return Outcome.DROPPED, seen.fate.end or "lost", culprit
 
 
@@ -74,6 +79,15 @@ def _hits(run: Run, seen: FlowRun, owner: str, target: re.Pattern[str]) -> Itera
                     yield Culprit(
                         rule, event.node, event.hook, event.priority, event.before, event.after
                     )
+
+
+def _validation(run: Run, seen: FlowRun, owner: str) -> Iterator[Culprit]:
+    """Find the sysctl of another software that makes source validation refuse a packet."""
+    if "source validation" not in seen.fate.end:
+        return
+    for rule in run.rules:
+        if rule.tool == "sysctl" and rule.software != owner and _VALIDATES.search(rule.written):
+            yield Culprit(rule, "node", "prerouting", 0, 0, 0)
 
 
 def _drops(run: Run, seen: FlowRun) -> Iterator[Culprit]:

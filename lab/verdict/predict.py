@@ -13,10 +13,10 @@ must survive. Between owner A and B beside it these may go wrong:
   (restore, save) changes every bit under the masks, those that come over clear as well.
 - ``false match``: a rule of B holds on bits that A sets (in packets, connections or by SO_MARK), or
   a rule of A on bits that B sets. Only tests that need set bits count, and all of these bits.
-- ``source check``: B sets ``src_valid_mark``, so the reverse-path look-up carries the mark. Where A
-  routes marked packets by a table of its own, that look-up finds the table's ``local`` route, a
-  martian whatever ``rp_filter`` says, or a device that is not the one the packet came by, which
-  ``rp_filter`` refuses, even 2 where the interface has no address (a pod's).
+- ``source check``: one sets ``src_valid_mark``, so the reverse-path look-up carries the mark. Where
+  the other routes marked packets by a table of its own, that look-up finds the table's ``local``
+  route, a martian whatever ``rp_filter`` says, or a device that is not the one the packet came by,
+  which ``rp_filter`` refuses, even 2 where the interface has no address (a pod's).
 - ``policy route``, ``translation``, ``accept``, ``drop``: no conflict of marks. B has a policy rule
   (without a mark, for all but its own mark, or for a mark that it sets itself), a source
   translation, a verdict that ends the chain in a table where A has rules, or a drop (by a rule or
@@ -64,7 +64,7 @@ _SHOWS: dict[Kind, frozenset[Outcome]] = {
     "policy route": frozenset({Outcome.MISROUTED}),
     "translation": frozenset({Outcome.REWRITTEN}),
     "accept": _FATES | {Outcome.INCONCLUSIVE},
-    "drop": frozenset({Outcome.DROPPED}),
+    "drop": frozenset({Outcome.DROPPED, Outcome.INCONCLUSIVE}),
     "capture": frozenset({Outcome.MISROUTED, Outcome.DROPPED, Outcome.INCONCLUSIVE}),
     "pod network": _FATES | {Outcome.INCONCLUSIVE},
 }
@@ -103,8 +103,9 @@ class Hazard:
             return False
         if self.kind == "source check":
             return bool(_MARTIAN.search(verdict.reason))
-        if self.kind == "drop" and self.by is None:
-            return verdict.culprit is None and "policy drop of" in verdict.reason
+        if self.kind == "drop" and verdict.culprit is None:
+            ended = f"rule: {self.by.software}" if self.by else "policy drop of"
+            return ended in verdict.reason
         if self.by is None:
             return self.kind == "pod network" or verdict.culprit is None
         rule = verdict.culprit.rule if verdict.culprit else None
@@ -146,6 +147,7 @@ class Prediction:
         return any(hazard.covers(verdict) for hazard in self.hazards)
 
 
+@cache
 def predict(owner: Software, beside: Software, family: Family) -> Prediction:
     """Predict what may happen to the flows of ``owner`` beside another software."""
     nodes = passed(owner, family)
@@ -157,6 +159,7 @@ def predict(owner: Software, beside: Software, family: Family) -> Prediction:
         *_source_check(mine, theirs),
         *_decisions(mine, theirs),
         *_policy_drops(beside, family),
+        *_let_through(owner, mine, theirs),
         *_captures(owner, theirs),
         *_pod_network(owner, beside, family),
     )
@@ -235,10 +238,11 @@ def _taken(statement: Statement, strangers: int) -> int:
 
 
 def _source_check(mine: tuple[Statement, ...], theirs: tuple[Statement, ...]) -> Iterator[Hazard]:
-    checks = [s for s in theirs if s.tool == "sysctl" and _SOURCE_CHECK.search(s.text)]
-    if checks and any(s.tool == "ip" and _MARK_ROUTE.search(s.text) for s in mine):
-        reason = "the reverse-path look-up finds the owner's own table by its mark"
-        yield Hazard("source check", reason, checks[0])
+    for checking, routing in ((theirs, mine), (mine, theirs), (theirs, theirs)):
+        checks = [s for s in checking if s.tool == "sysctl" and _SOURCE_CHECK.search(s.text)]
+        if checks and any(s.tool == "ip" and _MARK_ROUTE.search(s.text) for s in routing):
+            reason = "the reverse-path look-up finds another table by the mark"
+            yield Hazard("source check", reason, checks[0])
 
 
 def _decisions(mine: tuple[Statement, ...], theirs: tuple[Statement, ...]) -> Iterator[Hazard]:
@@ -273,6 +277,16 @@ def _captures(owner: Software, theirs: tuple[Statement, ...]) -> Iterator[Hazard
     for node in sorted({s.node for s in captures} - {"node"}):
         if hit := _ending_at(owner, node):
             yield Hazard("capture", f"redirects to a proxy of its own in {node}", flows=hit)
+
+
+def _let_through(
+    owner: Software, mine: tuple[Statement, ...], theirs: tuple[Statement, ...]
+) -> Iterator[Hazard]:
+    dropped = tuple(flow.name for flow in owner.flows if not flow.answered_by)
+    tables = {(s.node, s.table) for s in mine if s.tool == "iptables"}
+    accepts = [s for s in theirs if s.tool == "iptables" and _ACCEPTS.search(s.text)]
+    if dropped and any((s.node, s.table) in tables for s in accepts):
+        yield Hazard("accept", "accepts what the owner would drop", flows=dropped)
 
 
 def _ending_at(owner: Software, node: str) -> tuple[str, ...]:

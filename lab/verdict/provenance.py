@@ -78,6 +78,8 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
             yield from _stranger(rule, event.rule, event.before, event, origin)
             _claim(rule, event, origin)
         elif isinstance(event, Routed) and event.policy is not None:
+            if event.hook == "output" and not origin.mark:
+                origin.mark = _of_socket(event.mark, flow.owner)
             index = run.policy[event.policy].rule
             if index is not None:
                 yield from _stranger(run.rules[index], index, event.mark, event, origin)
@@ -86,8 +88,12 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
 def _settle(origin: Origin, reading: Reading, owner: str) -> None:
     """Bits on a packet as it sets out come from the socket of the flow's owner."""
     if not origin.mark and reading.mark and reading.point.hook == "output":
-        socket = Writer(owner, f"the socket of {owner} (SO_MARK)")
-        origin.mark = dict.fromkeys(_bits(reading.mark), socket)
+        origin.mark = _of_socket(reading.mark, owner)
+
+
+def _of_socket(mark: int, owner: str) -> Owners:
+    socket = Writer(owner, f"the socket of {owner} (SO_MARK)")
+    return dict.fromkeys(_bits(mark), socket)
 
 
 def _claim(rule: Rule, hit: Hit, origin: Origin) -> None:
