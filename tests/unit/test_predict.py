@@ -108,9 +108,10 @@ def test_calico_and_tailscale_share_bits() -> None:
 
 
 def test_src_valid_mark_breaks_a_table_behind_a_mark() -> None:
-    """Tailscale sets it, Cilium's proxy has a local table; not the other way round."""
+    """Tailscale sets it, Cilium's proxy has a local table; kube-proxy routes nothing by mark."""
     assert "source check" in kinds(entry("cilium"), entry("tailscale"))
-    assert "source check" not in kinds(entry("tailscale"), entry("cilium"))
+    assert "source check" in kinds(entry("tailscale"), entry("cilium"))
+    assert "source check" not in kinds(entry("kubernetes"), entry("tailscale"))
 
 
 def test_two_pod_networks_are_one_too_many() -> None:
