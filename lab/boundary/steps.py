@@ -19,7 +19,7 @@ from lab.errors import RuleRefused
 from lab.kernel import bpf, command
 from lab.kernel.netns import Netns
 from lab.kernel.nftables import Nft
-from lab.native import bpf_text
+from lab.native import bpf_code, bpf_text
 from lab.topology.build import write_sysctl
 
 _BATCHED = ("ip", "tc")
@@ -107,7 +107,7 @@ def _bpf(line: str) -> None:
     program = bpf_text.parse(line.removeprefix("bpf "))
     indexes = {program.target: socket.if_nametoindex(program.target)} if program.target else {}
     try:
-        with bpf.loaded(bpf_text.assemble(program, indexes)) as fd:
+        with bpf.loaded(bpf_code.assemble(program, indexes)) as fd:
             bpf.attach(fd, program.device, program.hook, 1)
     except (bpf.Refused, OSError) as problem:
         raise RuleRefused(f"{line!r}: {problem}") from None

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel import bpf
-from lab.native.bpf_text import Program, assemble, parse
+from lab.native.bpf_code import assemble
+from lab.native.bpf_text import Program, parse
 from lab.native.lines import Line, lines
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.native.bpf_text import Write, assemble, parse
+from lab.native.bpf_code import assemble
+from lab.native.bpf_text import Write, parse
 
 MARK_IF_UDP_PORT = """
 bf16000000000000  r6 = r1

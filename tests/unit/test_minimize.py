@@ -63,4 +63,4 @@ def test_chains_that_nothing_needs_go() -> None:
     entry = read(CALICO)
     (bare,) = only((entry,), ())
     texts = "\n".join(r.text for r in bare.rulesets if r.tool == "iptables")
-    assert "cali-" not in "\n".join(l for l in texts.splitlines() if not l.startswith("#"))
+    assert "cali-" not in "\n".join(text for text in texts.splitlines() if not text.startswith("#"))
