@@ -1,0 +1,40 @@
+"""What the numbers were measured on; never a machine's name or a path."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+
+from lab.runner import environment
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+def describe() -> list[tuple[str, str]]:
+    """List what a reader needs to compare the numbers with those of another machine."""
+    tools = ", ".join(f"{tool} {_version(text)}" for tool, text in environment().tools)
+    return [
+        ("processors", f"{len(os.sched_getaffinity(0))}"),
+        ("memory", f"{_memory()} GiB"),
+        ("kernel", _version(platform.release())),
+        ("Python", platform.python_version()),
+        ("tools", tools),
+        ("user", "root" if os.geteuid() == 0 else "an ordinary user, in a user namespace"),
+        ("date", f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"),
+    ]
+
+
+def load() -> str:
+    """Return the load average of the last minute: how busy the machine is with other things."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _memory() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+
+
+def _version(text: str) -> str:
+    found = _VERSION.search(text)
+    return found[0] if found else text
