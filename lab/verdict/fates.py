@@ -83,7 +83,7 @@ def _hits(run: Run, seen: FlowRun, owner: str, target: re.Pattern[str]) -> Itera
 
 def _validation(run: Run, seen: FlowRun, owner: str) -> Iterator[Culprit]:
     """Find the sysctl of another software that makes source validation refuse a packet."""
-    if "source validation" not in seen.fate.end:
+    if "ended on node " not in seen.fate.end or "source validation" not in seen.fate.end:
         return
     for rule in run.rules:
         if rule.tool == "sysctl" and rule.software != owner and _VALIDATES.search(rule.written):
