@@ -11,6 +11,18 @@ import pytest
 
 pytest_plugins = ("lab.plugin", "pytester")
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the longer suites out unless they are asked for: ``-m thorough`` or by their name."""
+    named = any("::" in argument for argument in config.args)
+    if "thorough" in config.option.markexpr or named:
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=left_out)
+    spare = set(left_out)
+    items[:] = [item for item in items if item not in spare]
+
+
 _SYSCTLS = (
     "ipv4/ip_forward",
     "ipv4/fwmark_reflect",

@@ -50,11 +50,16 @@ UNEXPLAINED = {
 
 
 def cases(number: int, pair: Pair) -> list[object]:
-    """List the cases of a pair, in few groups: workers reuse the runs alone."""
+    """List the cases of a pair, in few groups: workers reuse the runs alone.
+
+    Pairs beyond the public registry's rows are thorough: all 440 take minutes.
+    """
     found: list[object] = []
+    public = all(software.registered for software in pair)
     for scenario in scenarios(*pair):
         group = "-".join(("pairs", *scenario.families, *scenario.variants, "ab"[number % 2]))
-        found.append(pytest.param(scenario, marks=pytest.mark.xdist_group(group)))
+        marks = [pytest.mark.xdist_group(group)] + [pytest.mark.thorough] * (not public)
+        found.append(pytest.param(scenario, marks=marks))
     return found
 
 

@@ -41,11 +41,16 @@ def clean(kept: bool) -> int:
 @click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]...")
 def test(arguments: tuple[str, ...]) -> int:
-    """Run the project's own tests; arguments go to pytest."""
+    """Run the project's own tests on every processor; arguments go to pytest.
+
+    The longer suites (every pair beyond the public registry, every triple) run with -m thorough;
+    -n 0 keeps to one process.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / "tests").is_dir():
         raise UsageError("no tests here: this is an installed copy; run test in a clone")
     os.chdir(root)
     sys.stdout.flush()
+    side_by_side = () if any(a.startswith("-n") for a in arguments) else ("-n", "auto")
     # pytest replaces this process: whatever it starts is not a child of the command line.
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *side_by_side, *arguments])

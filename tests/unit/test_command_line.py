@@ -218,12 +218,17 @@ def test_what_needs_no_kernel_imports_none_of_its_shell(arguments: list[str]) ->
 def test_test_replaces_the_process_by_pytest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Arguments reach pytest untouched, options included, in the clone's root."""
+    """Arguments reach pytest untouched, in the clone's root; every processor is used."""
     called: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _, arguments: called.append(arguments))
     monkeypatch.chdir(tmp_path)
     cli.run(["test", "-q", "--co", "tests/unit", "-k", "x y"])
-    assert called == [[sys.executable, "-m", "pytest", "-q", "--co", "tests/unit", "-k", "x y"]]
+    cli.run(["test", "-n0"])
+    given = ["-q", "--co", "tests/unit", "-k", "x y"]
+    assert called == [
+        [sys.executable, "-m", "pytest", "-n", "auto", *given],
+        [sys.executable, "-m", "pytest", "-n0"],
+    ]
     assert Path.cwd() == Path(lab.__file__).parents[1]
 
 
