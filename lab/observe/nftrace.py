@@ -34,6 +34,7 @@ _NAMES: dict[int, Verdict] = {
 _KINDS: dict[int, Literal["rule", "return", "policy"]] = {1: "policy", 2: "return", 3: "rule"}
 _TCP = 6
 _ATTRIBUTE = struct.Struct("=HH")
+_SHORT, _ID_AT, _ID_HEADER = 128, 24, struct.pack("=HH", 8, 6)
 
 
 class Headers(NamedTuple):
@@ -69,6 +70,19 @@ def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Message]:
 
 
 def _decode(payload: bytes) -> Message:
+    """Read one message; those without headers differ in little but their id, and repeat."""
+    if len(payload) > _SHORT or payload[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
+        return _read(payload)
+    known = _read_short(payload[:_ID_AT] + bytes(4) + payload[_ID_AT + 4 :])
+    return known._replace(identity=int.from_bytes(payload[_ID_AT : _ID_AT + 4], "big"))
+
+
+@lru_cache(maxsize=4096)
+def _read_short(payload: bytes) -> Message:
+    return _read(payload)
+
+
+def _read(payload: bytes) -> Message:
     # An experiment receives thousands of these: the attributes are walked in place, and what
     # repeats (names, verdicts, headers) is decoded once.
     found: list[bytes | None] = [None] * 32
@@ -110,7 +124,7 @@ def _verdict(verdict: bytes | None, policy: bytes | None) -> Verdict:
     return _NAMES.get(_word(code), "") if code else ""
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def headers(network: bytes, transport: bytes) -> Headers | None:
     """Identify a packet by its network and transport headers; None if too short to be the lab's."""
     if network[0] >> 4 == 4:

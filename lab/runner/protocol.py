@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import BinaryIO
 
 from lab.errors import LabError, SandboxError
 from lab.kernel.keep import Kept
-from lab.record import Run
+from lab.native.rule import Rule
+from lab.points import Point
+from lab.record import (
+    Dropped,
+    FlowRun,
+    Hit,
+    PolicyRule,
+    Reading,
+    Routed,
+    Run,
+    Timeline,
+    Write,
+)
 from lab.scenario import Experiment
 
 _LENGTH = struct.Struct("=Q")
+
+
+def _pickle_by_fields(kind: type) -> None:
+    """Pickle a frozen dataclass as constructor and values; the default takes three times as long.
+
+    A run hands over thousands of these.
+    """
+    values = attrgetter(*(field.name for field in fields(kind)))
+    copyreg.pickle(kind, lambda one: (kind, values(one)))
+
+
+for _kind in (Reading, Hit, Write, Routed, Dropped, Timeline, FlowRun, PolicyRule, Point, Rule):
+    _pickle_by_fields(_kind)
 
 
 @dataclass(frozen=True, slots=True)

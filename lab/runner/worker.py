@@ -31,9 +31,9 @@ def main(parent: int, number: int) -> None:
         return
     send(answers, "ready")
     listings = Listings()
-    # A run makes tens of thousands of small values without cycles: collect rarely.
+    # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
     gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(50_000, 20, 100)
     while True:
         try:
             request = receive(sys.stdin.buffer)
@@ -52,7 +52,7 @@ def _call(task: Task, place: Sandbox) -> object:
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:
-        return Failure(SandboxError(f"{task.argument}: {problem}"))
+        return Failure(SandboxError(f"{task.function}: {problem}"))
     finally:
         place.home.enter()
 

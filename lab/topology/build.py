@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from lab.kernel.netns import Netns, assert_not
 from lab.kernel.route import Router
@@ -99,7 +98,11 @@ def _namespaces(network: Network) -> None:
 
 def write_sysctl(key: str, value: str) -> None:
     """Set a sysctl of the current namespace; dots separate, as in sysctl.conf. Raises OSError."""
-    Path("/proc/sys", *key.split(".")).write_text(value)
+    handle = os.open("/proc/sys/" + key.replace(".", "/"), os.O_WRONLY)
+    try:
+        os.write(handle, value.encode())
+    finally:
+        os.close(handle)
 
 
 def _numbered(topology: Topology) -> dict[Interface, int]:
