@@ -13,6 +13,8 @@ pytestmark = pytest.mark.kernel
 def test_a_thread_is_told_shown_and_cured() -> None:
     """The thread, the verdict with the rule to blame, and every cure."""
     done = run("reported", "tailscale#19787")
+    if done.returncode == 4:  # a user namespace has no second user for Mullvad's excluded programs
+        pytest.skip(done.stderr.strip())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("tailscale/tailscale#19787: ")
     assert "before: the conflict shows in 4 combinations" in done.stdout

@@ -45,7 +45,12 @@ def test_a_change_of_the_callers_namespace_fails_the_session(
         pytest.skip("cannot make a network namespace here")
     done = subprocess.run(
         (*alone, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(pytester.path)),
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            # An ordinary user cannot write the machine's /run/xtables.lock.
+            "XTABLES_LOCKFILE": str(pytester.path / "xtables.lock"),
+        },
         cwd=pytester.path,
         capture_output=True,
         text=True,
