@@ -31,6 +31,8 @@ def test_a_change_of_the_callers_namespace_fails_the_session(
     what: str, pytester: pytest.Pytester
 ) -> None:
     """Although every test passed; the change is made in a namespace that ends with the session."""
+    if os.geteuid() and what in ("a legacy rule", "an IPv6 legacy policy"):
+        pytest.skip("an ordinary user cannot read which legacy tables are loaded")
     shutil.copy(ROOT / "conftest.py", pytester.path)
     pytester.makepyfile(f"""
         import subprocess
