@@ -75,6 +75,6 @@ def _writes(line: Line, who: str) -> Iterator[Meeting]:
         if erased:
             how = "the whole" if write.whole else f"{described(erased)} of the"
             yield Meeting("clears", who, erased, f"overwrites {how} {field}", line.text)
-        if write.whole and write.xor and not write.copied:
+        if write.whole and write.xor and not write.copies:
             what = f"its whole {field} {write.xor:#x} contains it"
             yield Meeting("magic", who, write.xor, what, line.text)

@@ -57,7 +57,7 @@ def _mask(subject: Subject, field: str) -> int:
     for line in subject.lines:
         for write in line.writes:
             if write.field == field:
-                mask |= write.copied if write.copied else write.touched
+                mask |= write.copies if write.copies else write.changes
         for test in line.tests:
             if test.field == field:
                 mask |= test.mark.mask

@@ -80,7 +80,7 @@ def _socket_marks(subject: Subject) -> Iterator[int]:
     for line in subject.lines:
         for write in line.writes:
             if write.field == "mark":
-                written |= write.xor | write.copied
+                written |= write.xor | write.copies
     for line in subject.lines:
         for test in line.tests:
             if test.field == "mark" and test.mark.value & ~written:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lab.marks import WORD
 from lab.native.marktest import MarkTest
-from lab.native.wordwrite import WordWrite
+from lab.native.markwrite import MarkWrite
 from lab.traffic.flow import Field
 
 Kind = Literal["iptables", "nft", "policy", "route", "sysctl"]
@@ -27,7 +27,7 @@ class Line:
     text: str
     chain: ChainName = ("", "", "")
     tests: tuple[MarkTest, ...] = ()
-    writes: tuple[WordWrite, ...] = ()
+    writes: tuple[MarkWrite, ...] = ()
     bare: str = ""
     """The text without comments and quoted strings."""
 
@@ -39,7 +39,7 @@ class Line:
                 mask |= test.mark.mask
         return mask
 
-    def erased(self, write: WordWrite) -> int:
+    def erased(self, write: MarkWrite) -> int:
         """Return the bits a write changes that the rule has not compared: others' may be there."""
         return WORD & ~write.kept & ~self.known(write.field)
 

@@ -15,7 +15,7 @@ from lab.native import nft_blocks
 from lab.native.iptables_text import BUILTIN, changes
 from lab.native.lines import lines
 from lab.native.marktest import MarkTest, tests
-from lab.native.wordwrite import WordWrite, word_writes
+from lab.native.markwrite import MarkWrite, writes
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|--comment \S+')
 _BARE_MARK = re.compile(r"(?<![\w.-])(?<!meta )(?<!ct )(?<!socket )mark(?![\w.-])")
@@ -124,9 +124,9 @@ class Collected:
         self.lines.append(Line(kind, file, number, text, chain, *found, bare=bare))
 
 
-def _writes(bare: str, kind: Kind) -> Iterator[WordWrite]:
+def _writes(bare: str, kind: Kind) -> Iterator[MarkWrite]:
     if kind != "policy":
-        yield from word_writes(bare)
+        yield from writes(bare)
 
 
 def _tests(bare: str, kind: Kind) -> Iterator[MarkTest]:

@@ -1,126 +1,126 @@
-"""Which bits a rule writes, read from its text [pure].
+"""What a rule writes to a mark, read from its text [pure].
 
-Understands iptables (MARK, CONNMARK, TPROXY), nft ``meta mark set`` and ``ct mark set``, and
-``mark = …`` of the lab's eBPF lines. The counterpart of :mod:`lab.native.marktest`.
+Every write is one formula, ``(old & kept) ^ (other & copies) ^ xor``, where ``other`` is the other
+one of packet mark and ctmark. Understands iptables (MARK, CONNMARK, TPROXY), nft ``meta mark set``,
+``mark set`` and ``ct mark set``, and ``mark = …`` of the lab's eBPF lines. The counterpart of
+:mod:`lab.native.marktest`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 from lab.marks import WORD, Mark
+from lab.native import bpf_text
+from lab.native.nft_expression import read
 from lab.traffic.flow import Field
 
-_TARGET = re.compile(r"(?:-j|--jump) (MARK|CONNMARK)\b(?P<rest>.*)")
-_SETS = re.compile(r"--(set-mark|set-xmark|or-mark|and-mark|xor-mark) (\S+)")
-_COPIES = re.compile(r"--(save|restore)-mark")
-_MASK = re.compile(r"--(nfmask|ctmask|mask) (\S+)")
-_TPROXY = re.compile(r"(?:-j|--jump) TPROXY\b.*--tproxy-mark (\S+)")
-_TERM = r"(?:(?:meta |ct )?mark|0x[0-9a-fA-F]+|\d+|\{\{[^}]*\}\}|\S+)"
-_EXPRESSION = rf"{_TERM}(?: (?:[&|^]|and|or|xor) {_TERM})*"
-_NFT = re.compile(rf"(?:\b(meta|ct) )?\bmark set ({_EXPRESSION})")
-_BPF = re.compile(r"^tc (?:ingress|egress) .*?: .*?\bmark = (?P<expression>[^,]+?)(?: if |,|$)")
-_NUMBER = re.compile(r"~?\s*(?:0x[0-9a-fA-F]+|\d+)")
-_WORDS = {" and ": " & ", " or ": " | ", " xor ": " ^ "}
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|--comment \S+')
+_TARGET = re.compile(r"(?:^| )(?:-j|--jump) (MARK|CONNMARK|TPROXY)(?= |$)")
+_OPTION = re.compile(
+    r"--(set-mark|set-xmark|and-mark|or-mark|xor-mark|save-mark|restore-mark|tproxy-mark"
+    r"|nfmask|ctmask|mask)(?:[ =]([^\s-]\S*))?(?= |$)"
+)
+_NFT_SET = re.compile(r"(?:\b(meta|ct) )?(?<![\w.-])mark set ")
+_COMPUTED = re.compile(r"\s*(?:[&|^.]|<<|>>|(?:and|or|xor|map|mod|offset)\b)")
+"""What may follow an operand and makes more of it than this reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkWrite:
-    """A write to the packet mark or ctmark.
+    """One write to the packet mark or ctmark: ``(old & kept) ^ (other & copies) ^ xor``.
 
-    ``changes`` are the bits that may come out otherwise, whatever stood there; ``sets`` are the
-    bits that the rule itself can set. ``copies`` are those that it takes from the other field.
+    ``opaque`` tells that the value cannot be read from the text, such as a map's. ``form`` is the
+    option as written, ``written`` the value under its mask where there is one.
     """
 
     field: Field
-    changes: int
-    sets: int
+    kept: int
     copies: int = 0
+    xor: int = 0
+    opaque: bool = False
+    form: str = "set"
+    written: Mark | None = None
+
+    @property
+    def changes(self) -> int:
+        """Return the bits that may come out otherwise, whatever stood there."""
+        return (WORD & ~self.kept) | self.copies | self.xor
+
+    @property
+    def sets(self) -> int:
+        """Return the bits that the rule itself can set."""
+        return WORD if self.opaque else self.xor
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether no bit of the old word is kept."""
+        return self.kept == 0
 
 
 def writes(text: str) -> Iterator[MarkWrite]:
-    """Yield the writes of a rule's text; nothing if it writes no mark."""
-    if found := _TARGET.search(text):
-        yield from _target("mark" if found[1] == "MARK" else "ctmark", found["rest"])
-    for mark in _TPROXY.findall(text):
-        yield _masked("mark", Mark.parse(mark))
+    """Yield what a rule writes, in its order; nothing if it writes no mark.
+
+    Raises ValueError for a number that does not fit.
+    """
     if text.startswith("tc "):
-        if program := _BPF.match(text):
-            yield _expression("mark", program["expression"])
+        yield from _program(text)
         return
-    for kind, expression in _NFT.findall(text):
-        yield _expression("ctmark" if kind == "ct" else "mark", expression)
+    bare = _COMMENT.sub("", text)
+    if found := _TARGET.search(bare):
+        options = {name: value or "" for name, value in _OPTION.findall(bare)}
+        yield from _xtables(found[1], options)
+    else:
+        yield from _nft(bare)
 
 
-def _target(field: Field, options: str) -> Iterator[MarkWrite]:
-    for verb, value in _SETS.findall(options):
-        yield _set(field, verb, value)
-    for verb in _COPIES.findall(options):
-        masks = {name: int(value, 0) for name, value in _MASK.findall(options)}
-        both = masks.get("mask", WORD)
-        packet, connection = masks.get("nfmask", both), masks.get("ctmask", both)
-        target, source = (connection, packet) if verb == "save" else (packet, connection)
-        yield MarkWrite("ctmark" if verb == "save" else "mark", target | source, 0, source)
+def _program(text: str) -> Iterator[MarkWrite]:
+    if write := bpf_text.parse(text).write:
+        yield MarkWrite("mark", write.keep, xor=write.bits)
 
 
-def _set(field: Field, verb: str, value: str) -> MarkWrite:
-    if verb == "and-mark":
-        return MarkWrite(field, ~int(value, 0) & WORD, 0)
-    if verb in ("or-mark", "xor-mark"):
-        return MarkWrite(field, int(value, 0), int(value, 0))
-    return _masked(field, Mark.parse(value))
+def _xtables(target: str, options: Mapping[str, str]) -> Iterator[MarkWrite]:
+    if target == "TPROXY":
+        if options.get("tproxy-mark"):
+            yield _set("mark", "tproxy-mark", Mark.parse(options["tproxy-mark"]))
+        return
+    field: Field = "mark" if target == "MARK" else "ctmark"
+    for form, value in options.items():
+        if form in ("save-mark", "restore-mark"):
+            yield _copy(form, options)
+        elif value and form not in ("nfmask", "ctmask", "mask", "tproxy-mark"):
+            yield _set(field, form, Mark.parse(value))
 
 
-def _masked(field: Field, mark: Mark) -> MarkWrite:
-    return MarkWrite(field, mark.mask | mark.value, mark.value)
+def _set(field: Field, form: str, mark: Mark) -> MarkWrite:
+    kept, xor = {
+        # --set-mark clears the value's bits as well as the mask's (libxt_MARK.c).
+        "set-mark": (WORD & ~(mark.mask | mark.value), mark.value),
+        "and-mark": (mark.value, 0),
+        "or-mark": (WORD & ~mark.value, mark.value),
+        "xor-mark": (WORD, mark.value),
+    }.get(form, (WORD & ~mark.mask, mark.value))
+    return MarkWrite(field, kept, xor=xor, form=form, written=mark)
 
 
-def _expression(field: Field, text: str) -> MarkWrite:
-    """Try an expression on all-clear and all-set words: every bit goes its own way."""
-    plain = re.sub(r"(?<!ct )(?<!meta )\bmark\b", "meta mark", text)
-    own, other = ("meta mark", "ct mark") if field == "mark" else ("ct mark", "meta mark")
-    results = {
-        (mine, theirs): _value(plain, {own: mine, other: theirs})
-        for mine in (0, WORD)
-        for theirs in (0, WORD)
-    }
-    if None in results.values():
-        return MarkWrite(field, WORD, WORD)  # from a map or a number generator: any word
-    known = {key: value or 0 for key, value in results.items()}
-    changes = known[0, 0] | known[0, WORD] | ~known[WORD, 0] | ~known[WORD, WORD]
-    return MarkWrite(field, changes & WORD, known[0, 0], known[0, 0] ^ known[0, WORD])
+def _copy(form: str, options: Mapping[str, str]) -> MarkWrite:
+    both = options.get("mask") or f"{WORD:#x}"
+    nfmask = Mark.parse(options.get("nfmask") or both).value
+    ctmask = Mark.parse(options.get("ctmask") or both).value
+    if form == "save-mark":
+        return MarkWrite("ctmark", WORD & ~ctmask, copies=nfmask, form=form)
+    return MarkWrite("mark", WORD & ~nfmask, copies=ctmask, form=form)
 
 
-def _value(text: str, words: dict[str, int]) -> int | None:
-    """Evaluate ``|``, ``^`` and ``&``, which binds closest, from left to right."""
-    for word, sign in _WORDS.items():
-        text = text.replace(word, sign)
-    return _either([_both(part, words) for part in text.split("|")])
-
-
-def _either(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return reduce(lambda a, b: a | b, known) if len(known) == len(values) else None
-
-
-def _both(text: str, words: dict[str, int]) -> int | None:
-    result = 0
-    for part in text.split("^"):
-        factors = [_factor(factor.strip(), words) for factor in part.split("&")]
-        known = [factor for factor in factors if factor is not None]
-        if len(known) < len(factors):
-            return None
-        result ^= reduce(lambda a, b: a & b, known)
-    return result
-
-
-def _factor(text: str, words: dict[str, int]) -> int | None:
-    if text in words:
-        return words[text]
-    if not _NUMBER.fullmatch(text):
-        return None
-    number = int(text.removeprefix("~"), 0)
-    return ~number & WORD if text.startswith("~") else number
+def _nft(text: str) -> Iterator[MarkWrite]:
+    for found in _NFT_SET.finditer(text):
+        field: Field = "ctmark" if found[1] == "ct" else "mark"
+        value, end = read(text, found.end())
+        if value is None or _COMPUTED.match(text, end):
+            yield MarkWrite(field, 0, opaque=True)
+        elif field == "mark":
+            yield MarkWrite(field, value.mark, value.ctmark, value.constant)
+        else:
+            yield MarkWrite(field, value.ctmark, value.mark, value.constant)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from lab.marks import WORD
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<source>meta mark|ct mark)\b|(?P<number>0x[0-9a-fA-F]+|\d+)\b"
-    r"|(?P<operator>[&^|()]|and\b|or\b|xor\b))"
+    r"\s*(?:(?P<mark>(?:meta )?mark\b)|(?P<ctmark>ct mark\b)"
+    r"|(?P<number>(?:0x[0-9a-fA-F]+|\d+)(?![\w.:/]))|(?P<operator>[&|^()]|(?:and|or|xor)\b))"
 )
 _OPERATORS = {"and": "&", "xor": "^", "or": "|"}
+_BELOW = {"|": "^", "^": "&"}
 _LONGEST = 64
 """Tokens that an expression on marks may have; nobody writes more."""
 
@@ -34,53 +35,82 @@ class Expression:
         return not self.mark and not self.ctmark
 
 
-def bitwise(text: str) -> Expression | None:
-    """Read an expression; None where it holds more than marks, numbers and ``& ^ |``."""
-    tokens = _tokens(text)
-    if tokens is None:
-        return None
+def read(text: str, start: int = 0) -> tuple[Expression | None, int]:
+    """Read the expression that begins at ``start``, and tell where it ends.
+
+    None where it holds more than marks, numbers and ``& ^ |``; what follows its end is for the
+    caller to judge.
+    """
+    reading = _Reading(text, start)
     try:
-        found = _level(tokens, "|")
-    except (IndexError, ValueError):
-        return None
-    return None if tokens else found
+        return _level(reading, "|"), reading.position
+    except ValueError:
+        return None, reading.position
 
 
-def _tokens(text: str) -> list[str] | None:
-    found: list[str] = []
-    position = 0
-    text = text.rstrip()
-    while position < len(text):
-        token = _TOKEN.match(text, position)
-        if token is None or len(found) == _LONGEST:
-            return None
-        word = token[0].strip()
-        found.append(_OPERATORS.get(word, word))
-        position = token.end()
-    return found or None
+def bitwise(text: str) -> Expression | None:
+    """Read an expression and nothing else; None where there is more."""
+    found, end = read(text)
+    return None if text[end:].strip() else found
 
 
-def _level(tokens: list[str], operator: str) -> Expression:
-    below = {"|": "^", "^": "&"}.get(operator)
-    value = _level(tokens, below) if below else _atom(tokens)
-    while tokens and tokens[0] == operator:
-        tokens.pop(0)
-        value = _join(value, operator, _level(tokens, below) if below else _atom(tokens))
+class _Reading:
+    """A text, how far it has been read, and the token that comes next."""
+
+    def __init__(self, text: str, position: int) -> None:
+        self.text = text
+        self.position = position
+        self.left = _LONGEST
+        self.kind, self.word = "", ""
+        self._look()
+
+    def _look(self) -> None:
+        found = _TOKEN.match(self.text, self.position)
+        self.kind = (found.lastgroup or "") if found else ""
+        self.word = found[0].strip() if found else ""
+        self.word = _OPERATORS.get(self.word, self.word)
+        self._end = found.end() if found else self.position
+
+    def take(self) -> tuple[str, str]:
+        """Return the next token's kind and text, and step over it."""
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("an expression of too many parts")
+        taken = self.kind, self.word
+        self.position = self._end
+        self._look()
+        return taken
+
+
+def _level(reading: _Reading, operator: str) -> Expression:
+    value = _operand(reading, operator)
+    while reading.kind == "operator" and reading.word == operator:
+        reading.take()
+        value = _join(value, operator, _operand(reading, operator))
     return value
 
 
-def _atom(tokens: list[str]) -> Expression:
-    token = tokens.pop(0)
-    if token == "(":
-        inner = _level(tokens, "|")
-        if tokens.pop(0) != ")":
+def _operand(reading: _Reading, operator: str) -> Expression:
+    below = _BELOW.get(operator)
+    return _level(reading, below) if below else _atom(reading)
+
+
+def _atom(reading: _Reading) -> Expression:
+    kind, word = reading.take()
+    if word == "(":
+        inner = _level(reading, "|")
+        if reading.take()[1] != ")":
             raise ValueError("expected ')'")
         return inner
-    if token in ("meta mark", "ct mark"):
-        return Expression(mark=WORD) if token == "meta mark" else Expression(ctmark=WORD)
-    number = int(token, 0 if token.startswith("0x") else 10)
+    if kind == "mark":
+        return Expression(mark=WORD)
+    if kind == "ctmark":
+        return Expression(ctmark=WORD)
+    if kind != "number":
+        raise ValueError(f"expected a mark or a number, not {word!r}")
+    number = int(word, 0 if word.startswith("0x") else 10)
     if number > WORD:
-        raise ValueError(f"{token} does not fit in 32 bits")
+        raise ValueError(f"{word} does not fit in 32 bits")
     return Expression(constant=number)
 
 

@@ -81,7 +81,7 @@ def test_the_newcomer_that_tries_them_is_clean(mask: int) -> None:
     touched = set()
     for subject in entry_subjects(newcomer(mask)):
         assert list(findings(subject, Owners(REGISTRY))) == []
-        touched |= {(w.field, w.touched) for line in subject.lines for w in line.writes}
+        touched |= {(w.field, w.changes) for line in subject.lines for w in line.writes}
     bits = [1 << bit for bit in range(32) if mask >> bit & 1]
     assert touched == {("mark", mask), *((f, bit) for f in ("mark", "ctmark") for bit in bits)}
 

@@ -40,6 +40,6 @@ def magic_number(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
 def _words(line: Line) -> list[int]:
     """List the words of several bits that a packet must bear, or is given, as a whole."""
-    written = [w.xor for w in line.writes if w.field == "mark" and w.whole and not w.copied]
+    written = [w.xor for w in line.writes if w.field == "mark" and w.whole and not w.copies]
     tested = [t.mark.value for t in line.tests if t.field == "mark" and t.mark.mask == WORD]
     return sorted({word for word in (*written, *tested) if word.bit_count() > 1})

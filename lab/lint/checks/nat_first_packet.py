@@ -43,7 +43,7 @@ def mark_in_nat(subject: Subject, owners: Owners) -> Iterator[Problem]:
     readers: dict[int, Line | None] = {}
     for line in subject.of("iptables", "nft"):
         for write in line.writes if _in_nat(subject, line) else ():
-            bits = write.xor if write.whole and not write.copied else write.touched
+            bits = write.xor if write.whole and not write.copies else write.changes
             if write.field != "mark" or bits in (0, WORD):
                 continue
             if bits not in readers:
@@ -66,7 +66,7 @@ def _in_nat(subject: Subject, line: Line) -> bool:
 def _misses(subject: Subject, bits: int) -> Line | None:
     """Return who asks for bits that only nat sets, and not to drop by them."""
     for other in subject.of("iptables", "nft"):
-        writes = any(w.field == "mark" and w.touched & bits for w in other.writes)
+        writes = any(w.field == "mark" and w.changes & bits for w in other.writes)
         if writes and not _in_nat(subject, other):
             return None
     readers = [other for other in subject.of("iptables", "nft", "policy") if _reads(other, bits)]

@@ -9,7 +9,7 @@ from lab.lint.finding import Problem
 from lab.lint.hurt import Owners
 from lab.lint.model import Base, Line, Subject
 from lab.native.marktest import MarkTest
-from lab.native.wordwrite import WordWrite
+from lab.native.markwrite import MarkWrite
 
 _REROUTING = ("route", "mangle", "nat")
 
@@ -49,9 +49,9 @@ def output_without_reroute(subject: Subject, owners: Owners) -> Iterator[Problem
         for write in line.writes if _too_late(subject.bases_of(line)) else ():
             if write.field != "mark" or not write.xor:
                 continue
-            if not wanted and write.touched not in readers:
-                readers[write.touched] = _readers(subject, write.touched)
-            others = [other for other in readers.get(write.touched, ()) if other is not line]
+            if not wanted and write.changes not in readers:
+                readers[write.changes] = _readers(subject, write.changes)
+            others = [other for other in readers.get(write.changes, ()) if other is not line]
             if _any_wants(wanted, write) if wanted else not others:
                 yield Problem(
                     line,
@@ -68,7 +68,7 @@ def _too_late(bases: frozenset[Base]) -> bool:
     return bool(out) and len(out) == len(bases) and not set(out) & set(_REROUTING)
 
 
-def _any_wants(policy: list[MarkTest], write: WordWrite) -> bool:
+def _any_wants(policy: list[MarkTest], write: MarkWrite) -> bool:
     return any(t.mark.value and t.mark.matches(write.xor & t.mark.mask) for t in policy)
 
 
@@ -78,7 +78,7 @@ def _readers(subject: Subject, bits: int) -> list[Line]:
 
 
 def _reads(line: Line, bits: int) -> bool:
-    if any(w.field == "ctmark" and w.copied & bits for w in line.writes):
+    if any(w.field == "ctmark" and w.copies & bits for w in line.writes):
         return True
     if "meta mark" in line.bare and not line.tests and not line.writes:
         return True  # a map, a set or another use that is not read here

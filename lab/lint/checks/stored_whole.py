@@ -10,7 +10,7 @@ from lab.lint.hurt import Owners
 from lab.lint.model import Line, Subject
 from lab.lint.wording import FIELD, copied_by_bits
 from lab.marks import WORD
-from lab.native.wordwrite import WordWrite
+from lab.native.markwrite import MarkWrite
 
 
 def stored_whole(subject: Subject, owners: Owners) -> Iterator[Problem]:
@@ -55,20 +55,20 @@ def stored_whole(subject: Subject, owners: Owners) -> Iterator[Problem]:
                 )
 
 
-def masked_copy(write: WordWrite) -> bool:
+def masked_copy(write: MarkWrite) -> bool:
     """Tell whether a write takes some bits of the other mark and keeps none of its own."""
-    return write.whole and bool(write.copied) and (write.copied, write.xor) != (WORD, 0)
+    return write.whole and bool(write.copies) and (write.copies, write.xor) != (WORD, 0)
 
 
-def meant(write: WordWrite) -> int:
+def meant(write: MarkWrite) -> int:
     """Return the bits that the author meant: those copied, or those added where most are."""
-    return write.copied if write.copied.bit_count() < 32 - 8 else write.xor or WORD & ~write.copied
+    return write.copies if write.copies.bit_count() < 32 - 8 else write.xor or WORD & ~write.copies
 
 
-def why(line: Line, write: WordWrite) -> str:
+def why(line: Line, write: MarkWrite) -> str:
     """Say which bits are lost."""
     lost = line.erased(write) & ~meant(write)
-    verb = "become zero" if write.copied.bit_count() < 24 else "are overwritten"
+    verb = "become zero" if write.copies.bit_count() < 24 else "are overwritten"
     return (
         f"nft stores the whole word: the bits {lost:#010x} of the {FIELD[write.field]} {verb}, "
         "not only the ones meant"

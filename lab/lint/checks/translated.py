@@ -49,13 +49,13 @@ def translated(subject: Subject, owners: Owners) -> Iterator[Problem]:
                 f"{name} set {name} & {kept:#x} ^ {value:#x}",
             )
         for write in line.writes:
-            if write.whole and write.copied:
+            if write.whole and write.copies:
                 yield Problem(
                     line,
                     "iptables-translate lost the mask of the target: nft stores the whole word, "
                     "and every bit outside the mask becomes zero",
-                    copied_by_bits(write.field, write.copied),
-                    owners.of(write.field, line.erased(write) & ~write.copied, subject.owner),
+                    copied_by_bits(write.field, write.copies),
+                    owners.of(write.field, line.erased(write) & ~write.copies, subject.owner),
                 )
 
 

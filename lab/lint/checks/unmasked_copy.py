@@ -9,7 +9,7 @@ from lab.lint.hurt import Owners
 from lab.lint.model import Line, Subject
 from lab.lint.wording import FIELD, copied_by_bits
 from lab.marks import WORD
-from lab.native.wordwrite import WordWrite
+from lab.native.markwrite import MarkWrite
 
 
 def unmasked_copy(subject: Subject, owners: Owners) -> Iterator[Problem]:
@@ -46,14 +46,14 @@ def unmasked_copy(subject: Subject, owners: Owners) -> Iterator[Problem]:
                 )
 
 
-def _copies_all(line: Line, write: WordWrite) -> bool:
+def _copies_all(line: Line, write: MarkWrite) -> bool:
     # A masked copy that nft stores whole is another check's: the author did think of masks.
-    return bool(write.copied) and (
-        line.kind == "iptables" or (write.copied, write.xor) == (WORD, 0)
+    return bool(write.copies) and (
+        line.kind == "iptables" or (write.copies, write.xor) == (WORD, 0)
     )
 
 
-def _fix(line: Line, write: WordWrite) -> str:
+def _fix(line: Line, write: MarkWrite) -> str:
     if line.kind == "iptables":
         return f"-j CONNMARK --{write.form} --nfmask M --ctmask M (M: the bits that are yours)"
     return copied_by_bits(write.field, 1 << 7)

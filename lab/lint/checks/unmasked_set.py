@@ -42,7 +42,7 @@ def unmasked_set(subject: Subject, owners: Owners) -> Iterator[Problem]:
                 masked.setdefault((other.file, test.field), told)
     for line in subject.of("iptables", "nft"):
         for write in line.writes:
-            if write.whole and not write.copied and line.erased(write):
+            if write.whole and not write.copies and line.erased(write):
                 value = "a value" if write.opaque else f"{write.xor:#x}"
                 beside = masked.get((line.file, write.field), "")
                 yield Problem(

@@ -38,7 +38,7 @@ def xt_listing(subject: Subject, owners: Owners) -> Iterator[Problem]:
     """
     del owners  # the rule in the kernel is right; only its listing is not
     for line in subject.of("nft"):
-        copied = any(write.whole and write.copied for write in line.writes)
+        copied = any(write.whole and write.copies for write in line.writes)
         if (copied and subject.printed_by_nft(line)) or _OPAQUE.search(line.text):
             yield Problem(
                 line,
