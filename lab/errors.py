@@ -5,7 +5,8 @@
     ├── EntryError           a registry entry that cannot be used; names file and line or key
     ├── RuleRefused          a kernel or tool refused a rule; names file and line
     ├── UnsupportedError     this machine lacks something; says what and the remedy
-    └── RecordError          a saved run that cannot be read back
+    ├── RecordError          a saved run that cannot be read back
+    └── ArchiveError         a captured host that cannot be read; names archive and member
     SandboxError             the lab's own process or namespace failed; the command line exits 3
 
 A conflict between two programs is a verdict, never an exception.
@@ -40,6 +41,10 @@ class UnsupportedError(LabError):
 
 class RecordError(LabError):
     """Report a saved run that cannot be read back."""
+
+
+class ArchiveError(LabError):
+    """Report an archive of a captured host that cannot be read."""
 
 
 class SandboxError(Exception):

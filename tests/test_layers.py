@@ -20,7 +20,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("record",),
     ("verdict",),
     ("pairs", "codec", "saved", "report", "reported", "shrink", "lint", "bits", "fidelity"),
-    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn")),
+    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn", "archive")),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),
