@@ -14,7 +14,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (  # from the bottom; a module may import those of its own layer and of the ones below
     ("errors", "marks", "points", "shard"),
-    ("native", "topology.plan", "topology.library", "traffic.flow", "traffic.packets"),
+    (
+        "native",
+        "topology.plan",
+        "topology.hops",
+        "topology.library",
+        "traffic.flow",
+        "traffic.packets",
+    ),
     ("registry",),
     ("scenario",),
     ("record",),

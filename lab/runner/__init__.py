@@ -57,7 +57,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     ruled = benches.ruled_nodes(bench)
     _watch(bench, recorder, ruled)
     _list_rules(bench, ruled, listings)
-    ran = _send(bench, recorder, sandbox, stack)
+    ran = _send(bench, recorder, ruled, sandbox, stack)
     notes = tuple(recorder.notes())
     books = keep_books(bench, recorder, notes)
     flows = tuple(record(one, books) for one in ran)
@@ -93,12 +93,14 @@ def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> None:
             listings.name(bench.sites[node].installed, bench.sites[node].nft)
 
 
-def _send(bench: Bench, recorder: Recorder, sandbox: Sandbox, stack: ExitStack) -> list[Ran]:
+def _send(
+    bench: Bench, recorder: Recorder, ruled: list[str], sandbox: Sandbox, stack: ExitStack
+) -> list[Ran]:
     def settle() -> None:
         sandbox.settler.settle()
         recorder.relieve()
 
-    switchboard = Switchboard(bench.network, settle)
+    switchboard = Switchboard(bench.network, settle, ruled)
     stack.callback(switchboard.close)
     calls = benches.calls(bench)
     switchboard.listen(calls)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from lab.topology.hops import Hop
 from lab.traffic.flow import Direction
 
 _TAG = struct.Struct("!HHBB6x")
 MAGIC = 0xF3A7
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _DIRECTIONS: tuple[Direction, ...] = ("request", "reply")
 
 
@@ -29,6 +31,15 @@ def read_tag(packet: bytes) -> tuple[int, Direction, int] | None:
     if magic != MAGIC or direction >= len(_DIRECTIONS):
         return None
     return flow, _DIRECTIONS[direction], ordinal
+
+
+@lru_cache(maxsize=4096)
+def frame(hop: Hop, packet: bytes) -> bytes:
+    """Put an IP packet into the Ethernet frame that carries it over its first hop."""
+    from scapy.layers.l2 import Ether
+
+    kind = _ETHERTYPES[packet[0] >> 4]
+    return bytes(Ether(src=hop.source, dst=hop.target, type=kind) / packet)
 
 
 @lru_cache(maxsize=4096)

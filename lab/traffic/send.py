@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from lab.errors import UnsupportedError
 from lab.kernel.netns import Netns
+from lab.topology.hops import first_hop
+from lab.topology.plan import Topology
 from lab.traffic import packets
 from lab.traffic.flow import Direction, Family, Flow
+from lab.traffic.wire import Wire
 
 _SO_MARK = 36
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
@@ -26,6 +30,7 @@ _FIRST_PORT = 20000
 class Place(Protocol):
     """Where flows run: the namespaces and the way home."""
 
+    topology: Topology
     home: Netns
     namespaces: dict[str, Netns]
     family: Family
@@ -68,9 +73,14 @@ Listeners = dict[tuple[str, str, int], socket.socket]
 class Switchboard:
     """The listening sockets of one network, and the way to run one flow after another."""
 
-    def __init__(self, place: Place, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, place: Place, settle: Callable[[], None], ruled: Container[str] = ()
+    ) -> None:
+        """``ruled`` names the nodes with rules of their own, which what they send must pass."""
         self._place = place
         self._settle = settle
+        self._ruled = ruled
+        self._wire = Wire(place.home, place.namespaces)
         self._listeners: Listeners = {}
         self._stack = ExitStack()
         self._family = socket.AF_INET6 if place.family == "ipv6" else socket.AF_INET
@@ -97,6 +107,7 @@ class Switchboard:
 
     def close(self) -> None:
         """Close all sockets."""
+        self._wire.close()
         self._stack.close()
 
     def _inside(self, node: str) -> AbstractContextManager[None]:
@@ -140,37 +151,41 @@ class Switchboard:
         outcome = Outcome()
         with ExitStack() as stack:
             client = stack.enter_context(self._client(call, socket.SOCK_DGRAM))
-            raw = None if call.flow.by_socket else stack.enter_context(self._raw(call))
+            send = self._way_out(call, client, stack)
             for ordinal in range(call.flow.count):
-                self._send(call, ordinal, client, raw, outcome)
+                outcome.sent += 1
+                try:
+                    send(packets.tag(call.number, "request", ordinal))
+                except OSError as problem:
+                    outcome.error = f"sendto: {problem.strerror}"
                 self._settle()
                 self._answer_udp(call, outcome)
                 self._settle()
                 outcome.answered += _received(client, call.number, "reply")
         return outcome
 
-    def _raw(self, call: Call) -> socket.socket:
-        with self._inside(call.flow.sender):
-            return socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    def _way_out(
+        self, call: Call, client: socket.socket, stack: ExitStack
+    ) -> Callable[[bytes], object]:
+        """Choose how a flow's packets set out: from a socket, or as scapy builds them.
 
-    def _send(
-        self,
-        call: Call,
-        ordinal: int,
-        client: socket.socket,
-        raw: socket.socket | None,
-        outcome: Outcome,
-    ) -> None:
-        tag = packets.tag(call.number, "request", ordinal)
-        outcome.sent += 1
-        try:
-            if raw is None:
-                client.sendto(tag, (call.destination, call.flow.port))
-            else:
-                packet = packets.udp(call.source, call.destination, call.port, call.flow.port, tag)
-                raw.sendto(packet, (call.destination, 0))
-        except OSError as problem:
-            outcome.error = f"sendto: {problem.strerror}"
+        Those enter as frames, unless the sender has rules of its own that must see them.
+        """
+        if call.flow.by_socket:
+            return lambda tag: client.sendto(tag, (call.destination, call.flow.port))
+        build = partial(packets.udp, call.source, call.destination, call.port, call.flow.port)
+        node = call.flow.sender
+        hop = None if node in self._ruled else first_hop(*self._where(call))
+        if hop is not None:
+            return lambda tag: self._wire.send(node, hop.device, packets.frame(hop, build(tag)))
+        with self._inside(node):
+            raw = stack.enter_context(
+                socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            )
+        return lambda tag: raw.sendto(build(tag), (call.destination, 0))
+
+    def _where(self, call: Call) -> tuple[Topology, str, str]:
+        return self._place.topology, call.flow.sender, call.destination
 
     def _answer_udp(self, call: Call, outcome: Outcome) -> None:
         listener = self._answering(call)

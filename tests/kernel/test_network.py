@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lab.native.iptables_text import changes
 from lab.native.ledger import Ledger
 from lab.native.rule import Rule
+from lab.record import Run
 from lab.registry.software import Software
 from lab.scenario import Scenario
 
@@ -58,6 +59,18 @@ def test_observation_changes_no_fate_where_connections_are_tracked(
     count, fates, _ = inside("observed", (experiment, True))
     assert count > 0
     assert fates == inside("observed", (experiment, False))[1]
+
+
+@pytest.mark.parametrize("rules_at", ["node", "client"])
+def test_packets_enter_as_frames_unless_the_sender_has_rules_to_pass(
+    write_entry: Callable[..., Software], run_alone: Callable[..., Run], rules_at: str
+) -> None:
+    """A frame begins at the node's prerouting; a sender's own rules see what it sends."""
+    entry = write_entry("entering", {"on": rules_at} | MANGLE, **FORWARDED)
+    (flow,) = run_alone(entry).flows
+    assert flow.fate.answered == flow.fate.sent
+    starts = {t.readings()[0].point.node for t in flow.timelines if t.direction == "request"}
+    assert starts == {rules_at}
 
 
 LINE = st.one_of(

@@ -8,7 +8,9 @@ import pytest
 
 from lab.errors import UsageError
 from lab.topology import library
+from lab.topology.hops import first_hop
 from lab.topology.plan import Topology
+from lab.traffic.flow import Family
 
 TOPOLOGIES = [
     library.find(name, prefix)
@@ -111,3 +113,27 @@ def test_an_unknown_topology_lists_the_known() -> None:
     """And the near one first."""
     with pytest.raises(UsageError, match=r"'kubernetes-nod'; did you mean 'kubernetes-node'\?"):
         library.find("kubernetes-nod")
+
+
+@pytest.mark.parametrize("fact", ["wan.ip", "lan.ip", "peer.ip", "pod-b.ip"])
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_a_pods_first_hop_is_the_node(topology: Topology, family: Family, fact: str) -> None:
+    """Whatever it sends to: its gateway is the host's end of the veth pair."""
+    facts = topology.facts_for(family)
+    hop = first_hop(topology, "pod-a", facts[fact])
+    ends = {i.name: i.mac for i in topology.interfaces("node")}
+    assert hop is not None
+    assert (hop.device, hop.target) == ("eth0", ends[facts["pod-a.dev"]])
+
+
+def test_the_longest_prefix_and_on_link_routes_win(topology: Topology) -> None:
+    """A device without ARP sends to its own MAC address; without a route there is no hop."""
+    facts = topology.facts_for("ipv4")
+    to_lan, to_pod = (first_hop(topology, "node", facts[name]) for name in ("lan.ip", "pod-b.ip"))
+    tunnel = first_hop(topology, "peer", facts["lan.ip"])
+    assert to_lan is not None
+    assert to_pod is not None
+    assert tunnel is not None
+    assert (to_lan.device, to_pod.device) == ("eth1", facts["pod-b.dev"])
+    assert tunnel.source == tunnel.target
+    assert first_hop(topology, "lan", facts["peer.ip"]) is None
