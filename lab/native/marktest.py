@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lab.marks import WORD, Mark
 from lab.traffic.flow import Field
@@ -39,8 +40,13 @@ class MarkTest:
         return word & self.mark.mask if self.mark.value == 0 else 0
 
 
-def tests(text: str) -> Iterator[MarkTest]:
-    """Yield the conditions on marks in a rule's text."""
+@lru_cache(maxsize=8192)
+def tests(text: str) -> tuple[MarkTest, ...]:
+    """List the conditions on marks in a rule's text; kept, as rules are met again and again."""
+    return tuple(_tests(text))
+
+
+def _tests(text: str) -> Iterator[MarkTest]:
     for kind, inverted, mark in _IPTABLES.findall(text):
         yield MarkTest("mark" if kind == "mark" else "ctmark", _mark(mark), not inverted)
     for mark in _FWMARK.findall(text):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lab.marks import WORD, Mark
 from lab.native import bpf_text
@@ -60,11 +61,16 @@ class MarkWrite:
         return self.kept == 0
 
 
-def writes(text: str) -> Iterator[MarkWrite]:
-    """Yield what a rule writes, in its order; nothing if it writes no mark.
+@lru_cache(maxsize=8192)
+def writes(text: str) -> tuple[MarkWrite, ...]:
+    """List what a rule writes, in its order; nothing if it writes no mark.
 
-    Raises ValueError for a number that does not fit.
+    Kept, as rules are met again and again. Raises ValueError for a number that does not fit.
     """
+    return tuple(_writes(text))
+
+
+def _writes(text: str) -> Iterator[MarkWrite]:
     if text.startswith("tc "):
         yield from _program(text)
         return

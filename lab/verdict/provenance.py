@@ -70,13 +70,14 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
             if event.point.node != node:
                 node = event.point.node
                 origin.mark = {} if event.mark == 0 else origin.mark
-            _settle(origin, event, flow.owner)
-        elif isinstance(event, Write):
-            _credit(run, origin, event)
+            if event.mark:
+                _settle(origin, event, flow.owner)
         elif isinstance(event, Hit):
             rule = run.rules[event.rule]
             yield from _stranger(rule, event.rule, event.before, event, origin)
             _claim(rule, event, origin)
+        elif isinstance(event, Write):
+            _credit(run, origin, event)
         elif isinstance(event, Routed) and event.policy is not None:
             if event.hook == "output" and not origin.mark:
                 origin.mark = _of_socket(event.mark, flow.owner)
@@ -87,7 +88,7 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
 
 def _settle(origin: Origin, reading: Reading, owner: str) -> None:
     """Bits on a packet as it sets out come from the socket of the flow's owner."""
-    if not origin.mark and reading.mark and reading.point.hook == "output":
+    if not origin.mark and reading.point.hook == "output":
         origin.mark = _of_socket(reading.mark, owner)
 
 
@@ -99,8 +100,9 @@ def _of_socket(mark: int, owner: str) -> Owners:
 def _claim(rule: Rule, hit: Hit, origin: Origin) -> None:
     """Give a rule the bits that it sets, also those that were set already."""
     for write in writes(rule.written):
-        if write.field == "mark" and not write.copies:
-            origin.mark |= dict.fromkeys(_bits(write.sets & hit.after), _writer(rule))
+        set_here = write.sets & hit.after if write.field == "mark" and not write.copies else 0
+        if set_here:
+            origin.mark |= dict.fromkeys(_bits(set_here), _writer(rule))
 
 
 def _credit(run: Run, origin: Origin, write: Write) -> None:
