@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lab.commands.bits import bits
+from lab.commands.capture import capture
 from lab.commands.check import check, judge
 from lab.commands.docs import docs
 from lab.commands.entry import new, validate
@@ -80,6 +81,7 @@ for command in (
     lint,
     bits,
     reported,
+    capture,
 ):
     cli.add_command(command)
 

@@ -27,7 +27,8 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("record",),
     ("verdict",),
     ("pairs", "codec", "saved", "report", "reported", "shrink", "lint", "bits", "fidelity"),
-    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn", "archive")),
+    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn")),
+    tuple(f"capture.{name}" for name in ("archive", "listings", "pseudonyms")),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),
@@ -37,7 +38,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("commands",),
     ("cli", "plugin", "__main__", "__init__"),
 )
-PURE = 8
+PURE = 9
 """So many layers know nothing of the kernel."""
 KERNEL_LIBRARIES = ("pyroute2", "scapy", "ctypes")
 

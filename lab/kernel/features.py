@@ -132,6 +132,12 @@ def read(path: str) -> str:
         return ""
 
 
+def has_capability(number: int) -> bool:
+    """Tell whether this process has a capability; the numbers are in linux/capability.h."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", read("/proc/thread-self/status"), re.MULTILINE)
+    return bool(found and int(found[1], 16) >> number & 1)
+
+
 def program_version(name: str, option: str = "--version") -> str | None:
     """Return the version a program prints, ``unknown version``, or None where it is missing."""
     path = shutil.which(name)
