@@ -26,7 +26,9 @@ _XFRM = re.compile(
     r"(?:src|proto|dir|tmpl|sel|mark|output-mark|if_id|replay-window|encap|socket|action|crypto"
     r"|level)(?: [\w.:/%*(),-]{1,48})*"
 )
-_ALGORITHM = re.compile(r"(?P<kind>auth-trunc|auth|enc|aead|comp) (?P<name>\S+)(?: .*)?")
+_ALGORITHM = re.compile(r"(?P<kind>auth-trunc|auth|enc|aead|comp) (?P<name>[a-z][\w(),-]*)(?: .*)?")
+_KEY = re.compile(r"[0-9a-fA-F]{16}|0x[0-9a-fA-F]{9}")
+"""No mark, mask, SPI or interface id is as long as that."""
 _HEADER = re.compile(r" (?:bucketsize|initval|hashsize) \S+")
 _TABLES = {"255": "local", "254": "main", "253": "default"}
 _PROTOCOLS = {"1": "redirect", "2": "kernel", "3": "boot", "4": "static", "9": "ra", "16": "dhcp"}
@@ -210,13 +212,10 @@ def _known(line: str) -> str:
     bare = line.strip()
     indent = line[: len(line) - len(line.lstrip())]
     if found := _ALGORITHM.fullmatch(bare):
-        return f"{indent}{found['kind']} {found['name']}"
-    return f"{indent}{bare}" if _XFRM.fullmatch(bare) and not _long_hex(bare) else ""
-
-
-def _long_hex(text: str) -> bool:
-    """Tell whether a text has a number that no mark, mask, SPI or interface id is as long as."""
-    return re.search(r"0x[0-9a-fA-F]{9,}|\b[0-9a-fA-F]{33,}\b", text) is not None
+        bare = f"{found['kind']} {found['name']}"
+    elif not _XFRM.fullmatch(bare):
+        return ""
+    return "" if _KEY.search(bare) else f"{indent}{bare}"
 
 
 # --- tc ------------------------------------------------------------------------------------------
