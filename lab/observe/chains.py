@@ -19,10 +19,11 @@ _IP_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 
 @dataclass(frozen=True, slots=True)
 class Hooked:
-    """Where a base chain hooks in."""
+    """Where a base chain hooks in, and its type: ``filter``, ``nat`` or ``route``."""
 
     hook: str
     priority: int
+    kind: str = "filter"
 
 
 ChainKey = tuple[str, str]
@@ -38,10 +39,11 @@ def base_chains(socket: Netfilter) -> dict[ChainKey, Hooked]:
                 hook = attributes(chain[_CHAIN_HOOK])
                 number, priority = struct.unpack(">Ii", hook[1] + hook[2])
                 where = _IP_HOOKS[number] if number < len(_IP_HOOKS) else "ingress"
-                if _text(chain.get(_CHAIN_TYPE, b"")) == "nat":
+                kind = _text(chain.get(_CHAIN_TYPE, b""))
+                if kind == "nat":
                     priority = _NAT[where]
                 key = (f"{_FAMILIES[family]} {_text(chain[_TABLE])}", _text(chain[_NAME]))
-                found[key] = Hooked(where, priority)
+                found[key] = Hooked(where, priority, kind)
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.kernel.route import Answer, Lookup
@@ -12,7 +13,7 @@ from lab.observe import tc
 from lab.observe.assemble import Lookups, events
 from lab.observe.passes import Pass
 from lab.observe.policy import choose
-from lab.record import Dropped, Event, PolicyRule, Reading, Routed, Timeline
+from lab.record import Dropped, Event, Hit, PolicyRule, Reading, Routed, Timeline, Write
 from lab.traffic.flow import Direction
 
 LookUp = Callable[[Lookup], Answer]
@@ -61,13 +62,23 @@ def timelines(
     """Build the timeline of every packet of one flow, requests before replies."""
     found: list[Timeline] = []
     counts: dict[Direction, int] = {"request": 0, "reply": 0}
+    moved: dict[str, str] = {}
     for packet, segments in _segments(passes).items():
         first = segments[0].passes[0].headers
         direction: Direction = "request" if first.source_port == client_port else "reply"
-        in_order = _events(segments, lookups, roads)
+        in_order = _events(segments, lookups, roads, moved)
+        moved.update(_moves(in_order))
         found.append(Timeline(direction, counts[direction], packet.hex(), tuple(in_order)))
         counts[direction] += 1
     return tuple(sorted(found, key=lambda t: (t.direction == "reply", t.ordinal)))
+
+
+def _moves(found: Iterable[Event]) -> Iterator[tuple[str, str]]:
+    """Yield where nat moved a packet that was sent from a node whose routes are asked."""
+    sent = [e for e in found if isinstance(e, Reading) and e.point.hook == "output"]
+    for before, after in itertools.pairwise(sent):
+        if before.destination != after.destination:
+            yield before.destination, after.destination
 
 
 def _segments(passes: Mapping[str, Sequence[Pass]]) -> dict[bytes, list[Segment]]:
@@ -99,14 +110,17 @@ def _sets_out(previous: Pass | None, one: Pass) -> bool:
 
 
 def _events(
-    segments: Iterable[Segment], lookups: Mapping[str, Lookups], roads: Mapping[str, Roads]
+    segments: Iterable[Segment],
+    lookups: Mapping[str, Lookups],
+    roads: Mapping[str, Roads],
+    moved: Mapping[str, str],
 ) -> list[Event]:
     found: list[Event] = []
     last: Segment | None = None
     for segment in segments:
         mine = events(segment.passes, lookups[segment.node])
         if segment.node in roads:
-            mine = _routed(segment, mine, roads[segment.node])
+            mine = _routed(segment, mine, roads[segment.node], moved)
             if not segment.starts_here:
                 found.extend(_written_at_tc(segment, last, mine, found, lookups, roads))
         found.extend(mine)
@@ -166,30 +180,63 @@ def _reason(hook: str, routed: Sequence[Routed]) -> str:
     return "ended here"
 
 
-def _routed(segment: Segment, found: list[Event], roads: Roads) -> list[Event]:
-    """Put the routing decision where it is taken: before output, or after prerouting."""
-    hook = "output" if segment.starts_here else "prerouting"
-    readings = [e for e in found if isinstance(e, Reading) and e.point.hook == hook]
-    if not readings or any(isinstance(e, Dropped) and e.hook == hook for e in found):
+def _routed(
+    segment: Segment, found: list[Event], roads: Roads, moved: Mapping[str, str]
+) -> list[Event]:
+    """Put each routing decision where it is taken: before and within output, after prerouting."""
+    if segment.starts_here:
+        return list(_sent(segment, found, roads, moved))
+    readings = [e for e in found if isinstance(e, Reading) and e.point.hook == "prerouting"]
+    if not readings or any(isinstance(e, Dropped) and e.hook == "prerouting" for e in found):
         return found
-    if not segment.starts_here:
-        iif = next((m.iif for p in segment.passes for m in p.messages if m.iif), 0)
-        decision = _decide(segment.node, hook, readings[-1], roads, iif)
-        return _after(found, hook, decision)
-    first = _decide(segment.node, hook, readings[0], roads, 0)
-    rerouted = _decide(segment.node, hook, readings[-1], roads, 0)
-    leaves = next(
-        (m.oif for p in segment.passes if p.hook == "postrouting" for m in p.messages if m.oif), 0
-    )
-    moved = readings[0].destination != readings[-1].destination
-    if moved or (roads.devices.get(leaves, "") == rerouted.device != first.device):
-        return [first, *_after(found, hook, rerouted)]
-    return [first, *found]
-
-
-def _after(found: list[Event], hook: str, decision: Routed) -> list[Event]:
-    index = max(n for n, e in enumerate(found) if _hook(e) == hook) + 1
+    iif = next((m.iif for p in segment.passes for m in p.messages if m.iif), 0)
+    decision = _decide(segment.node, "prerouting", readings[-1], roads, iif)
+    index = max(n for n, e in enumerate(found) if _hook(e) == "prerouting") + 1
     return [*found[:index], decision, *found[index:]]
+
+
+def _sent(
+    segment: Segment, found: list[Event], roads: Roads, moved: Mapping[str, str]
+) -> Iterator[Event]:
+    """Decide on a packet as it sets out, and again where the kernel does so within output."""
+    again = [p.priority for p in segment.passes if p.reroutes and p.hook == "output"]
+    last: Reading | None = None
+    for event in found:
+        if isinstance(event, Reading) and event.point.hook == "output":
+            if last is None or _rerouted(last, event, again):
+                yield _decide(segment.node, "output", event, roads, 0)
+            last = event
+        yield event
+    if last is not None and (unread := _unread(found[-1], last, again, moved)) is not None:
+        yield _decide(segment.node, "output", unread, roads, 0)
+
+
+def _unread(
+    end: Event, last: Reading, again: Sequence[int], moved: Mapping[str, str]
+) -> Reading | None:
+    """Return what the last look-up was about where a packet ended by it and was not read again.
+
+    ``moved`` says where nat has sent earlier packets of the flow: those after the first pass no
+    rule, but are moved and routed as the first was.
+    """
+    if isinstance(end, Hit | Write):
+        changed = end.priority in again and end.after != last.mark
+        return replace(last, mark=end.after) if changed else None
+    if end is last and last.destination in moved:
+        return replace(last, destination=moved[last.destination])
+    return None
+
+
+def _rerouted(before: Reading, after: Reading, again: Sequence[int]) -> bool:
+    """Tell whether a packet's route was looked up between two readings.
+
+    That is for another destination (nat), or another mark where a table or chain between them
+    makes the kernel look.
+    """
+    if before.destination != after.destination:
+        return True
+    between = any(before.point.priority <= at <= after.point.priority for at in again)
+    return before.mark != after.mark and between
 
 
 def _hook(event: Event) -> str:

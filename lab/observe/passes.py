@@ -20,7 +20,10 @@ class Pass:
     """One packet's way through one base chain (``messages``) or legacy table (``lines``).
 
     ``point`` is set where the chain is the recorder's own. ``stage`` numbers the hooks in the
-    order in which this packet met them in this namespace.
+    order in which this packet met them in this namespace. ``reroutes`` is set where the kernel
+    looks a locally sent packet's route up again if its mark came out otherwise: after the mangle
+    table and after nft chains of type route (net/ipv4/netfilter/iptable_mangle.c,
+    net/netfilter/nft_chain_route.c).
     """
 
     headers: Headers
@@ -30,6 +33,7 @@ class Pass:
     messages: list[Message] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     stage: int = 0
+    reroutes: bool = False
 
     def first_mark(self) -> int:
         """Return the mark with which the packet entered, as far as the messages tell."""
@@ -68,7 +72,8 @@ def _start(
     for family in (_PF.get(message.family, ""), "inet"):
         hooked = bases.get((f"{family} {message.table}", message.chain))
         if hooked is not None:
-            return Pass(headers, hooked.hook, hooked.priority, None, [message])
+            again = hooked.kind == "route"
+            return Pass(headers, hooked.hook, hooked.priority, None, [message], reroutes=again)
     return None
 
 
@@ -86,7 +91,9 @@ def legacy_passes(lines: Iterable[Line]) -> Iterator[Pass]:
             current.lines.append(line)
             continue
         priority = stage(line.table, line.hook)
-        current = Pass(line.headers, line.hook, 0 if priority is None else priority, lines=[line])
+        again = (line.table, line.hook) == ("mangle", "output")
+        at = 0 if priority is None else priority
+        current = Pass(line.headers, line.hook, at, lines=[line], reroutes=again)
         yield current
 
 

@@ -12,7 +12,7 @@ from lab.record import FlowRun, Run
 from lab.registry.software import Software
 from lab.traffic.flow import Expectation, Flow
 from lab.verdict.alone import readings, unmet_flow
-from lab.verdict.culprit import erased, foreign_write, overtaken
+from lab.verdict.culprit import erased, foreign_write, lost_with, overtaken
 from lab.verdict.fates import classify
 from lab.verdict.outcome import Outcome, Verdict
 from lab.verdict.provenance import false_matches
@@ -131,16 +131,32 @@ class _Judge:
             together=next(iter(after), None),
         )
         if not after:
-            return replace(
-                template,
-                outcome=Outcome.INCONCLUSIVE,
-                reason=f"no packet reached {expectation.point}: {seen.fate.end}",
-            )
+            return self._unreached(template, expectation, seen, set(before))
         if set(after) == set(before):
             return template
         wrong = next((word for word in after if word not in before), None)
         return self._changed(
             replace(template, together=wrong), expectation, base, seen, set(before)
+        )
+
+    def _unreached(
+        self, template: Verdict, expectation: Expectation, seen: FlowRun, right: set[int | None]
+    ) -> Verdict:
+        lost = lost_with(self.together, seen, expectation, self.software.title, right)
+        if lost is not None:
+            word, culprit = lost
+            return replace(
+                template,
+                outcome=Outcome.CLOBBERED,
+                together=word,
+                culprit=culprit,
+                reason=f"{culprit.rule.software} wrote bits that are not its own, and the packet "
+                f"was lost before {expectation.point}",
+            )
+        return replace(
+            template,
+            outcome=Outcome.INCONCLUSIVE,
+            reason=f"no packet reached {expectation.point}: {seen.fate.end}",
         )
 
     def _changed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from lab.record import Event, FlowRun, Hit, Reading, Run, Timeline, Write
+from lab.record import Dropped, Event, FlowRun, Hit, Reading, Run, Timeline, Write
 from lab.traffic.flow import Expectation, Field
 from lab.verdict.outcome import Culprit
 from lab.verdict.provenance import in_time
@@ -30,6 +30,33 @@ def foreign_write(
                 return same[-1] if same else direct[-1][1]
         earlier += [culprit for _, culprit in _writes(run, line.events, expectation, owner)]
     return earlier[0] if earlier else None
+
+
+def lost_with(
+    run: Run, seen: FlowRun, expectation: Expectation, owner: str, right: Words
+) -> tuple[int, Culprit] | None:
+    """Find a packet that was lost before the point with bits that another software had written.
+
+    Returns the masked word with which it was lost, and the write that spoilt it.
+    """
+    for line in in_time(seen.timelines):
+        if not _covers(line, expectation):
+            continue
+        events = _until_lost(line)
+        written = [e for e in events if isinstance(e, Write) and e.field == expectation.field]
+        word = written[-1].after & expectation.mark.mask if written else None
+        if word is None or word in right:
+            continue
+        for field, culprit in reversed(list(_writes(run, events, expectation, owner))):
+            if field == expectation.field and culprit.before & expectation.mark.mask in right:
+                return word, culprit
+    return None
+
+
+def _until_lost(line: Timeline) -> Sequence[Event]:
+    """Return what happened to a packet up to its end; nothing if it was not lost."""
+    ends = (n for n, e in enumerate(line.events) if isinstance(e, Dropped))
+    return line.events[: next(ends, 0)]
 
 
 def _covers(line: Timeline, expectation: Expectation) -> bool:

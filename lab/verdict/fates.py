@@ -46,20 +46,48 @@ def classify(
 
 
 def _turned(base: FlowRun, seen: FlowRun) -> tuple[Routed, Routed] | None:
-    """Find the first routing decision on a packet that came out otherwise than alone."""
+    """Find the first packet that was routed otherwise than alone, and where."""
     alone = {(line.direction, line.ordinal): line for line in base.timelines}
     for line in in_time(seen.timelines):
         was_line = alone.get((line.direction, line.ordinal))
         if was_line is None:
             continue
         for was, now in zip(_decisions(was_line), _decisions(line), strict=False):
-            if (was.device, was.refusal) != (now.device, now.refusal):
-                return was, now
+            if (other := _otherwise(was, now, _unsent(line))) is not None:
+                return other
     return None
 
 
-def _decisions(line: Timeline) -> list[Routed]:
-    return [event for event in line.events if isinstance(event, Routed)]
+def _decisions(line: Timeline) -> list[list[Routed]]:
+    """List the decisions on a packet, those before and within one output hook together."""
+    found: list[list[Routed]] = []
+    for event in line.events:
+        if isinstance(event, Routed):
+            if found and event.hook == "output" and found[-1][0].hook == "output":
+                found[-1].append(event)
+            else:
+                found.append([event])
+    return found
+
+
+def _otherwise(was: list[Routed], now: list[Routed], unsent: bool) -> tuple[Routed, Routed] | None:
+    """Compare the decisions that counted: the last ones, by which a packet leaves.
+
+    One that ended within output may not have come to its last: rules saw the device of the first.
+    """
+    if unsent and now[0].hook == "output":
+        if _way(now[0]) != _way(was[0]):
+            return was[0], now[0]
+        return None if _way(now[-1]) in map(_way, was) else (was[-1], now[-1])
+    return None if _way(was[-1]) == _way(now[-1]) else (was[-1], now[-1])
+
+
+def _way(decision: Routed) -> tuple[str, str]:
+    return decision.device, decision.refusal
+
+
+def _unsent(line: Timeline) -> bool:
+    return any(isinstance(event, Dropped) and event.hook == "output" for event in line.events)
 
 
 def _policy(run: Run, now: Routed) -> Culprit | None:

@@ -143,6 +143,25 @@ def test_a_write_of_other_bits_is_not_blamed() -> None:
     assert "no rule of another software was seen to write them" in found.reason
 
 
+def test_a_packet_that_was_lost_with_spoilt_bits_was_clobbered() -> None:
+    """Nothing was read at the point, but the bits were wrong when the owner's rule dropped it."""
+    end = Dropped("node", "output", 0, RULES.index(SETS), "dropped by this rule")
+    found = verdict(
+        line(read(BEFORE, 0), wrote(SETS, 0, 0x40), wrote(CLEARS, 0x40, 0x10), end), fate=LOST
+    )
+    assert (found.outcome, found.together) == (Outcome.CLOBBERED, 0x10)
+    assert found.culprit is not None
+    assert found.culprit.rule == CLEARS
+    assert "lost before node postrouting" in found.reason
+
+
+def test_a_packet_that_was_lost_before_the_owner_marked_it_was_not() -> None:
+    """Another's write of bits that the owner was to set later is no loss to it."""
+    end = Dropped("node", "output", 0, RULES.index(DROPS), "dropped by this rule")
+    found = verdict(line(read(BEFORE, 0), wrote(CLEARS, 0, 0x10), end), fate=LOST)
+    assert found.outcome is Outcome.DROPPED
+
+
 def test_the_owners_own_rule_is_never_the_culprit() -> None:
     """What the owner itself wrote differently remains unexplained."""
     found = verdict(line(*RIGHT[:1], wrote(SETS, 0x40, 0), read(AFTER, 0)))
@@ -230,6 +249,23 @@ def test_another_route_is_misrouted() -> None:
     found = verdict(line(now, *RIGHT), alone=alone, fate=LOST)
     assert found.outcome is Outcome.MISROUTED
     assert found.reason == "routed to eth1 instead of eth0"
+
+
+def test_of_a_packet_that_is_routed_again_within_output_the_last_route_counts() -> None:
+    """However often another's mark has it routed on the way; the last policy rule is to blame."""
+    first = Routed("node", "output", 0, None, "default dev eth0 table main", "eth0")
+    tunnel = replace(first, mark=0x100, device="tun0")
+    stolen = replace(first, mark=0x300, policy=0)
+    rule = PolicyRule(100, 7, "lookup", None, False, "", "", "", "", RULES.index(POLICY), "100:")
+    alone = run(line(first, tunnel, *RIGHT), software=(OWNER,))
+    lost = run(line(first, first, stolen, *RIGHT), fate=LOST, policy=(rule,))
+    (found,) = compare([alone, lost])
+    assert found.outcome is Outcome.MISROUTED
+    assert found.reason == "routed to eth0 instead of tun0"
+    assert found.culprit is not None
+    assert found.culprit.rule == POLICY
+    (found,) = compare([alone, run(line(first, first, tunnel, *RIGHT), fate=LOST)])
+    assert found.outcome is Outcome.DROPPED
 
 
 def test_a_packet_that_ends_in_a_rule_is_dropped_by_it() -> None:
