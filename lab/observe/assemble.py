@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lab.native.bpf_text import Program
 from lab.native.rule import Rule
+from lab.native.wordwrite import word_writes
 from lab.observe.nftrace import Message
 from lab.observe.passes import Pass
 from lab.observe.xtrace import Line
@@ -69,7 +70,8 @@ def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[
     if state.mark is not None and state.mark != mark:
         found.extend(_late_write(found, state, mark, one, lookups.node))
     if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:
-        found.append(_ctmark_write(found[state.since :], state.ctmark, ctmark, one, lookups))
+        since = found[state.since :]
+        found.extend(_ctmark_writes(since, state.ctmark, ctmark, one, lookups))
     state.mark = mark
     state.ctmark = ctmark if ctmark is not None else state.ctmark
     found.append(Reading(point, mark, ctmark, one.headers.source, one.headers.destination))
@@ -88,18 +90,43 @@ def _late_write(
     yield Write(node, hook, priority, "mark", state.mark or 0, mark, rule)
 
 
-def _ctmark_write(
+def _ctmark_writes(
     since: list[Event], before: int, after: int, one: Pass, lookups: Lookups
-) -> Write:
+) -> Iterator[Write]:
+    """Split a change of the ctmark between two readings among the rules that made it.
+
+    Each rule's share is computed; if they do not add up, the last rule gets it all.
+    """
     hits = [
         e
         for e in since
         if isinstance(e, Hit) and _WRITES_CTMARK.search(lookups.rules[e.rule].written)
     ]
-    if not hits:
-        return Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
-    last = hits[-1]
-    return Write(lookups.node, last.hook, last.priority, "ctmark", before, after, last.rule)
+    found: list[Write] = []
+    word: int | None = before
+    for hit in hits:
+        was, word = word, _ctmark_after(lookups.rules[hit.rule].written, hit.before, word)
+        if was is not None and word is not None and was != word:
+            place = (lookups.node, hit.hook, hit.priority)
+            found.append(Write(*place, "ctmark", was, word, hit.rule))
+    if found and word == after:
+        yield from found
+    elif hits:
+        last = hits[-1]
+        yield Write(lookups.node, last.hook, last.priority, "ctmark", before, after, last.rule)
+    else:
+        yield Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
+
+
+def _ctmark_after(text: str, mark: int, ctmark: int | None) -> int | None:
+    """Return the ctmark behind a rule that matched, None where its text does not tell."""
+    for write in word_writes(text):
+        if write.opaque or ctmark is None:
+            return None
+        old, other = (mark, ctmark) if write.field == "mark" else (ctmark, mark)
+        new = (old & write.kept) ^ (other & write.copied) ^ write.xor
+        mark, ctmark = (new, ctmark) if write.field == "mark" else (mark, new)
+    return ctmark
 
 
 def _nft(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
