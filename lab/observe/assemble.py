@@ -71,7 +71,7 @@ def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[
         found.extend(_late_write(found, state, mark, one, lookups.node))
     if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:
         since = found[state.since :]
-        found.extend(_ctmark_writes(since, state.ctmark, ctmark, one, lookups))
+        found[state.since :] = _with_ctmark_writes(since, state.ctmark, ctmark, one, lookups)
     state.mark = mark
     state.ctmark = ctmark if ctmark is not None else state.ctmark
     found.append(Reading(point, mark, ctmark, one.headers.source, one.headers.destination))
@@ -90,32 +90,39 @@ def _late_write(
     yield Write(node, hook, priority, "mark", state.mark or 0, mark, rule)
 
 
-def _ctmark_writes(
-    since: list[Event], before: int, after: int, one: Pass, lookups: Lookups
-) -> Iterator[Write]:
-    """Split a change of the ctmark between two readings among the rules that made it.
+def _with_ctmark_writes(
+    since: Sequence[Event], before: int, after: int, one: Pass, lookups: Lookups
+) -> list[Event]:
+    """Put a change of the ctmark between two readings where the rules that made it matched."""
+    shares = _shares(since, before, after, lookups.rules)
+    if not shares:
+        write = Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
+        return [*since, write]
+    found = list(since)
+    for number, hit, was, word in reversed(shares):
+        write = Write(lookups.node, hit.hook, hit.priority, "ctmark", was, word, hit.rule)
+        following = since[number + 1] if number + 1 < len(since) else None
+        both = isinstance(following, Write) and following.rule == hit.rule
+        found.insert(number + 1 + both, write)  # the rule's write of the packet's mark is first
+    return found
 
-    Each rule's share is computed; if they do not add up, the last rule gets it all.
-    """
+
+def _shares(
+    since: Sequence[Event], before: int, after: int, rules: Sequence[Rule]
+) -> list[tuple[int, Hit, int, int]]:
+    """Compute each rule's share; if they do not add up, the last rule gets it all."""
     hits = [
-        e
-        for e in since
-        if isinstance(e, Hit) and _WRITES_CTMARK.search(lookups.rules[e.rule].written)
+        (number, event)
+        for number, event in enumerate(since)
+        if isinstance(event, Hit) and _WRITES_CTMARK.search(rules[event.rule].written)
     ]
-    found: list[Write] = []
+    found: list[tuple[int, Hit, int, int]] = []
     word: int | None = before
-    for hit in hits:
-        was, word = word, _ctmark_after(lookups.rules[hit.rule].written, hit.before, word)
+    for number, hit in hits:
+        was, word = word, _ctmark_after(rules[hit.rule].written, hit.before, word)
         if was is not None and word is not None and was != word:
-            place = (lookups.node, hit.hook, hit.priority)
-            found.append(Write(*place, "ctmark", was, word, hit.rule))
-    if found and word == after:
-        yield from found
-    elif hits:
-        last = hits[-1]
-        yield Write(lookups.node, last.hook, last.priority, "ctmark", before, after, last.rule)
-    else:
-        yield Write(lookups.node, one.hook, one.priority, "ctmark", before, after, None)
+            found.append((number, hit, was, word))
+    return found if found and word == after else [(*one, before, after) for one in hits[-1:]]
 
 
 def _ctmark_after(text: str, mark: int, ctmark: int | None) -> int | None:
