@@ -190,8 +190,11 @@ def _routed(
     if not readings or any(isinstance(e, Dropped) and e.hook == "prerouting" for e in found):
         return found
     iif = next((m.iif for p in segment.passes for m in p.messages if m.iif), 0)
-    decision = _decide(segment.node, "prerouting", readings[-1], roads, iif)
     index = max(n for n, e in enumerate(found) if _hook(e) == "prerouting") + 1
+    # Nat may come behind the last reading: the next one has the address that was asked for.
+    following = next((e for e in found[index:] if isinstance(e, Reading)), readings[-1])
+    asked = replace(readings[-1], destination=following.destination)
+    decision = _decide(segment.node, "prerouting", asked, roads, iif)
     return [*found[:index], decision, *found[index:]]
 
 
