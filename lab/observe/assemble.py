@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.native.bpf_text import Program
+from lab.native.markwrite import writes
 from lab.native.rule import Rule
-from lab.native.wordwrite import word_writes
 from lab.observe.nftrace import Message
 from lab.observe.passes import Pass
 from lab.observe.xtrace import Line
 from lab.points import Point
 from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
 
-_WRITES_CTMARK = re.compile(
-    r"--save-mark|CONNMARK --set|CONNMARK --(?:and|or|xor)-mark|ct mark set"
-)
 _ENDS = re.compile(r"(-j|--jump) (DROP|REJECT)\b")
 
 CtmarkOf = Callable[[Point, bytes, int], int | None]
@@ -114,7 +111,7 @@ def _shares(
     hits = [
         (number, event)
         for number, event in enumerate(since)
-        if isinstance(event, Hit) and _WRITES_CTMARK.search(rules[event.rule].written)
+        if isinstance(event, Hit) and _writes_ctmark(rules[event.rule].written)
     ]
     found: list[tuple[int, Hit, int, int]] = []
     word: int | None = before
@@ -125,13 +122,17 @@ def _shares(
     return found if found and word == after else [(*one, before, after) for one in hits[-1:]]
 
 
+def _writes_ctmark(text: str) -> bool:
+    return any(write.field == "ctmark" for write in writes(text))
+
+
 def _ctmark_after(text: str, mark: int, ctmark: int | None) -> int | None:
     """Return the ctmark behind a rule that matched, None where its text does not tell."""
-    for write in word_writes(text):
+    for write in writes(text):
         if write.opaque or ctmark is None:
             return None
         old, other = (mark, ctmark) if write.field == "mark" else (ctmark, mark)
-        new = (old & write.kept) ^ (other & write.copied) ^ write.xor
+        new = (old & write.kept) ^ (other & write.copies) ^ write.xor
         mark, ctmark = (new, ctmark) if write.field == "mark" else (mark, new)
     return ctmark
 
