@@ -122,7 +122,7 @@ def _routing() -> Iterator[Part]:
 
 
 def _rules(family: str, _: list[str]) -> str:
-    return listings.numbered(ask("ip", "-N", family, "rule", "show"))
+    return listings.rules(ask("ip", "-N", family, "rule", "show"))
 
 
 def _routes(family: str, _: list[str]) -> str:

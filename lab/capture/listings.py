@@ -33,6 +33,11 @@ _HEADER = re.compile(r" (?:bucketsize|initval|hashsize) \S+")
 _TABLES = {"255": "local", "254": "main", "253": "default"}
 _PROTOCOLS = {"1": "redirect", "2": "kernel", "3": "boot", "4": "static", "9": "ra", "16": "dhcp"}
 _SCOPES = {"0": "global", "200": "site", "253": "link", "254": "host", "255": "nowhere"}
+_TYPES = {
+    "1": "unicast", "2": "local", "3": "broadcast", "4": "anycast", "5": "multicast",
+    "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw",
+}  # fmt: skip
+_TYPE = re.compile(r"^(\d)(?= (?:default|[0-9a-f]*[.:]))")
 _NUMBERS = {"table": _TABLES, "lookup": _TABLES, "proto": _PROTOCOLS, "scope": _SCOPES}
 _NUMBER = re.compile(r"\b(table|lookup|proto|scope) (\d+)\b")
 _SPARE = re.compile(r" (?:expires \d+sec|nhid \d+|error -?\d+|users \d+|age \d+sec)\b")
@@ -175,16 +180,31 @@ def ipsets(text: str) -> Iterator[str]:
             yield f"create {name} {kind} {_HEADER.sub('', f' {value}').strip()}".rstrip()
 
 
-def numbered(text: str) -> str:
-    """Return rules or routes that were listed by numbers, with the names that every host knows."""
-    return _NUMBER.sub(
-        lambda found: f"{found[1]} {_NUMBERS[found[1]].get(found[2], found[2])}", text
-    )
+def rules(text: str) -> str:
+    """Return what ``ip -N rule`` prints with the names that every host knows."""
+    return numbered("\n".join(_action(line.rstrip()) for line in text.splitlines()))
+
+
+def _action(line: str) -> str:
+    begin, _, last = line.rpartition(" ")
+    ends = re.search(r" (?:lookup|goto) \S+$", line) or last not in _TYPES
+    return line if ends else f"{begin} {_TYPES[last]}"
 
 
 def routes(text: str) -> str:
     """Return what ``ip -N -o route`` prints as one loadable line per route."""
-    return numbered(_SPARE.sub("", joined(text)))
+    lines = (
+        _TYPE.sub(lambda found: _TYPES.get(found[1], found[1]), x)
+        for x in joined(text).splitlines()
+    )
+    return numbered(_SPARE.sub("", "\n".join(lines)))
+
+
+def numbered(text: str) -> str:
+    """Put in the names of numbered tables, protocols and scopes that every host knows."""
+    return _NUMBER.sub(
+        lambda found: f"{found[1]} {_NUMBERS[found[1]].get(found[2], found[2])}", text
+    )
 
 
 def joined(text: str) -> str:

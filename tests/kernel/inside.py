@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lab import runner
 from lab.errors import SandboxError
-from lab.kernel import command, netns
+from lab.kernel import command, features, netns
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
+from lab.native.rule import Rule
 from lab.observe.recorder import Recorder
+from lab.rules import apply
+from lab.rules.installed import Installed
+from lab.rules.listing import Listings
 from lab.runner import bench as benches
 from lab.scenario import Experiment
 from lab.topology import library
@@ -161,3 +170,82 @@ def _checked(experiment: object) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise SandboxError(f"{experiment!r} is no experiment")
     return experiment
+
+
+def captured(place: Sandbox, argument: Any) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Install software by iptables-nft, then more by iptables-legacy, and capture the node.
+
+    Returns the rules about marks and the sysctls that were installed, as the kernel lists them, and
+    what the node looked like before and after. The archive is put where the argument says.
+    """
+    experiment, legacy, options = argument
+    with ExitStack() as stack:
+        bench = benches.set_up(_checked(experiment), place, stack)
+        benches.install(bench)
+        later = Installed(experiment.family, "legacy")
+        site = bench.sites["node"]
+        for software in legacy:
+            apply.install(
+                software, bench.network, bench.sites | {"node": replace(site, installed=later)}
+            )
+        with bench.network.namespaces["node"].inside(place.home):
+            listings = Listings()
+            for installed in (site.installed, later):
+                listings.name(installed, site.nft)
+            before = looks()
+            _run_command(*options)
+            after = looks()
+        rules = [*site.installed.everything(), *later.everything()]
+    return [_as_listed(rule) for rule in rules if _about_marks(rule)], before, after
+
+
+def _about_marks(rule: Rule) -> bool:
+    return rule.tool != "bpf" and ("mark" in rule.written.lower() or rule.tool == "sysctl")
+
+
+def _as_listed(rule: Rule) -> str:
+    return rule.listed or rule.written
+
+
+def _run_command(*options: str) -> None:
+    """Run the command line in the current network namespace."""
+    done = subprocess.run(
+        (sys.executable, "-m", "lab", "capture", *options),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(runner.__file__).parents[2])},
+    )
+    if done.returncode:
+        raise SandboxError(f"capture {options}: {done.stderr}")
+
+
+LOOKS = (
+    ("nft", "-s", "-a", "list", "ruleset"),
+    ("ip", "-4", "rule"),
+    ("ip", "-6", "rule"),
+    ("ip", "-4", "route", "show", "table", "all"),
+    ("ip", "-6", "route", "show", "table", "all"),
+    ("ip", "-d", "link"),
+    ("ip", "address"),
+    ("ip", "xfrm", "policy"),
+    ("ip", "xfrm", "state"),
+    ("tc", "qdisc"),
+    ("ipset", "list"),
+)
+
+
+def looks() -> dict[str, str]:
+    """Read everything of the current namespace that a capture could have changed."""
+    found = {" ".join(line): command.run(line).output for line in LOOKS}
+    for family, prefix in (("ip", "iptables"), ("ip6", "ip6tables")):
+        names = Path(f"/proc/thread-self/net/{family}_tables_names").read_text()
+        found[f"{family}_tables_names"] = names
+        for table in names.split():
+            text = command.run((f"{prefix}-legacy-save", "-t", table)).output
+            found[f"{prefix} {table}"] = re.sub(r"\[\d+:\d+\]|(?m:^#.*)", "", text)
+    for path in sorted(Path("/proc/sys/net").rglob("*")):
+        if path.is_file() and os.access(path, os.R_OK) and path.stat().st_mode & 0o444:
+            with suppress(OSError):
+                found[str(path)] = path.read_text()
+    return found | {"modules": re.sub(r"(?m) .*", "", features.read("/proc/modules"))}

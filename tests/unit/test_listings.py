@@ -227,9 +227,29 @@ def test_routes_and_rules_have_numbers_where_names_are_the_hosts_own() -> None:
         "local 10.0.0.1 dev v0 table local proto kernel scope host src 10.0.0.1",
         "fd00::/64 dev v0 proto ra pref medium",
     ]
-    assert listings.numbered("5:\tfrom all fwmark 0x5/0xff lookup 254") == (
-        "5:\tfrom all fwmark 0x5/0xff lookup main"
-    )
+    text = "7 10.0.0.0/8 table 5 \n6 default \n2 ::1 dev lo table 255\n9 fe80::/64 dev x"
+    assert listings.routes(text).splitlines() == [
+        "unreachable 10.0.0.0/8 table 5",
+        "blackhole default",
+        "local ::1 dev lo table local",
+        "throw fe80::/64 dev x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("0:\tfrom all lookup 255", "0:\tfrom all lookup local"),
+        ("5:\tfrom all fwmark 0x3e00/0x3f00 7", "5:\tfrom all fwmark 0x3e00/0x3f00 unreachable"),
+        ("5:\tnot from all iif lo ipproto 6 6", "5:\tnot from all iif lo ipproto 6 blackhole"),
+        ("5:\tfrom all fwmark 0x1 lookup 7", "5:\tfrom all fwmark 0x1 lookup 7"),
+        ("5:\tfrom all fwmark 0x1 goto 7", "5:\tfrom all fwmark 0x1 goto 7"),
+        ("5:\tfrom all nop", "5:\tfrom all nop"),
+    ],
+)
+def test_rules_say_what_they_do_by_name(line: str, named: str) -> None:
+    """With option -N ``ip`` prints numbers for actions too."""
+    assert listings.rules(line) == named
 
 
 def test_filters_are_asked_for_where_there_can_be_any() -> None:
