@@ -12,14 +12,17 @@ from lab.marks import Mark
 from lab.native.rule import Rule
 from lab.points import Point
 from lab.scenario import Experiment
-from lab.traffic.flow import Direction, Field
+from lab.traffic.flow import Direction, Expectation, Field
 
 Verdict = Literal["accept", "drop", "jump", "goto", "return", "continue", "stolen", "queue", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One packet's marks and addresses at a point; ``ctmark`` is None without conntrack entry."""
+    """One packet's marks and addresses at a point; ``ctmark`` is None without conntrack entry.
+
+    ``outer``: those of the tunnel's packet that carries it.
+    """
 
     point: Point
     mark: int
@@ -27,6 +30,11 @@ class Reading:
     source: str
     destination: str
     probe: bool = True
+    outer: bool = False
+
+    def at(self, expectation: Expectation) -> bool:
+        """Tell whether it was read where an expectation looks, of the packet it means."""
+        return (self.point, self.outer) == (expectation.point, expectation.outer)
 
     def word(self, field: Field) -> int | None:
         """Return the packet mark or the ctmark."""

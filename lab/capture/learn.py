@@ -73,7 +73,7 @@ def _words(wanted: Expectation, seen: FlowRun) -> list[set[int | None]]:
     for line in seen.timelines:
         if line.direction == wanted.direction:
             for reading in line.readings():
-                if reading.point == wanted.point:
+                if reading.at(wanted):
                     word = reading.word(wanted.field)
                     masked = None if word is None else word & wanted.mark.mask
                     found.setdefault(line.ordinal, set()).add(masked)

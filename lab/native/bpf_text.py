@@ -113,8 +113,11 @@ class Program:
     verdict: Verdict
     target: str
 
-    def may_match(self, mark: int, source: str, destination: str) -> bool:
-        """Tell whether a packet may meet the conditions, as far as mark and addresses say."""
+    def may_match(self, mark: int, source: str = "", destination: str = "") -> bool:
+        """Tell whether a packet may meet the conditions, as far as mark and addresses say.
+
+        Addresses may be unknown.
+        """
         return all(_may_hold(c, mark, source, destination) for c in self.conditions)
 
     def __str__(self) -> str:
@@ -124,6 +127,8 @@ class Program:
 def _may_hold(condition: Condition, mark: int, source: str, destination: str) -> bool:
     if isinstance(condition, MarkIs):
         return (mark & condition.mask == condition.value) == condition.equal
+    if not source:
+        return True
     if isinstance(condition, Kind):
         return (condition.ethertype == ETHERTYPES["ip6"]) == (":" in source)
     if isinstance(condition, Address):

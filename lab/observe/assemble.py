@@ -17,7 +17,7 @@ from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
 
 _ENDS = re.compile(r"(-j|--jump) (DROP|REJECT)\b")
 
-CtmarkOf = Callable[[Point, bytes, int], int | None]
+CtmarkOf = Callable[[Point, bytes, int, bool], int | None]
 NftRule = Callable[[int, str, str, int], int | None]
 LegacyRule = Callable[[str, str, int], int | None]
 
@@ -63,7 +63,8 @@ def events(passes: Iterable[Pass], lookups: Lookups) -> list[Event]:
 
 def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]) -> None:
     mark = one.messages[0].mark
-    ctmark = lookups.ctmark(point, one.headers.packet, mark)
+    headers = one.headers
+    ctmark = lookups.ctmark(point, headers.packet, mark, headers.outer)
     if state.mark is not None and state.mark != mark:
         found.extend(_late_write(found, state, mark, one, lookups.node))
     if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:
@@ -71,7 +72,9 @@ def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[
         found[state.since :] = _with_ctmark_writes(since, state.ctmark, ctmark, one, lookups)
     state.mark = mark
     state.ctmark = ctmark if ctmark is not None else state.ctmark
-    found.append(Reading(point, mark, ctmark, one.headers.source, one.headers.destination))
+    found.append(
+        Reading(point, mark, ctmark, headers.source, headers.destination, outer=headers.outer)
+    )
     state.since = len(found)
 
 

@@ -15,8 +15,10 @@ from lab.observe.passes import Pass
 from lab.observe.policy import choose
 from lab.record import Dropped, Event, Hit, PolicyRule, Reading, Routed, Timeline, Write
 from lab.traffic.flow import Direction
+from lab.traffic.packets import read_tag
 
 LookUp = Callable[[Lookup], Answer]
+_SEALED = "the tunnel's packet arrived, and nothing came out of it"
 _TABLES = {253: "default", 254: "main", 255: "local"}
 # What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
 _UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
@@ -48,9 +50,18 @@ class Segment:
         """Tell whether the packet was delivered in this namespace."""
         return self.passes[-1].hook == "input"
 
-    def rank(self) -> int:
-        """Order segments of one packet: where it starts, where it passes, where it ends."""
-        return 0 if self.starts_here else 2 if self.ends_here else 1
+    @property
+    def outer(self) -> bool:
+        """Tell whether it was on its way inside a tunnel's packet."""
+        return self.passes[0].headers.outer
+
+    def rank(self, unpacked: bool) -> tuple[int, int]:
+        """Order segments of one packet: where it starts, where it passes, where it ends.
+
+        A tunnel's packet comes between those before and, ``unpacked``, after the tunnel.
+        """
+        way = 0 if self.starts_here else 2 if self.ends_here else 1
+        return 1 if self.outer else 2 if unpacked else 0, way
 
 
 def timelines(
@@ -64,8 +75,7 @@ def timelines(
     counts: dict[Direction, int] = {"request": 0, "reply": 0}
     moved: dict[str, str] = {}
     for packet, segments in _segments(passes).items():
-        first = segments[0].passes[0].headers
-        direction: Direction = "request" if first.source_port == client_port else "reply"
+        direction = _direction(packet, segments, client_port)
         in_order = _events(segments, lookups, roads, moved)
         moved.update(_moves(in_order))
         found.append(Timeline(direction, counts[direction], packet.hex(), tuple(in_order)))
@@ -77,8 +87,18 @@ def _moves(found: Iterable[Event]) -> Iterator[tuple[str, str]]:
     """Yield where nat moved a packet that was sent from a node whose routes are asked."""
     sent = [e for e in found if isinstance(e, Reading) and e.point.hook == "output"]
     for before, after in itertools.pairwise(sent):
-        if before.destination != after.destination:
+        same_packet = before.outer == after.outer
+        if same_packet and before.destination != after.destination:
             yield before.destination, after.destination
+
+
+def _direction(packet: bytes, segments: Sequence[Segment], client_port: int) -> Direction:
+    """Tell by the port it was sent from; of a packet seen in a tunnel only, by its tag."""
+    ports = [s.passes[0].headers.source_port for s in segments if not s.outer]
+    if ports:
+        return "request" if ports[0] == client_port else "reply"
+    tag = read_tag(packet)
+    return tag[1] if tag else "request"
 
 
 def _segments(passes: Mapping[str, Sequence[Pass]]) -> dict[bytes, list[Segment]]:
@@ -96,16 +116,26 @@ def _segments(passes: Mapping[str, Sequence[Pass]]) -> dict[bytes, list[Segment]
                 mine.append(Segment(node, []))
             mine[-1].passes.append(one)
             previous = one
-    for segments in found.values():
-        segments.sort(key=Segment.rank)
-    return found
+    return {packet: _in_order(segments) for packet, segments in found.items()}
+
+
+def _in_order(segments: list[Segment]) -> list[Segment]:
+    """Sort the segments of one packet; those of one namespace are in order already."""
+    arrived = {s.node for s in segments if s.outer and s.ends_here}
+    ranked = []
+    met: set[str] = set()
+    for segment in segments:
+        if segment.outer and segment.ends_here:
+            met.add(segment.node)
+        beyond = bool(arrived) and segment.ends_here and segment.node not in arrived
+        ranked.append((segment.rank(segment.node in met or beyond), segment))
+    return [segment for _, segment in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _sets_out(previous: Pass | None, one: Pass) -> bool:
-    return (
-        previous is not None
-        and one.hook in ("prerouting", "output")
-        and one.stage != previous.stage
+    return previous is not None and (
+        previous.headers.outer != one.headers.outer
+        or (one.hook in ("prerouting", "output") and one.stage != previous.stage)
     )
 
 
@@ -121,11 +151,11 @@ def _events(
         mine = events(segment.passes, lookups[segment.node])
         if segment.node in roads:
             mine = _routed(segment, mine, roads[segment.node], moved)
-            if not segment.starts_here:
+            if segment.outer or not segment.starts_here:
                 found.extend(_written_at_tc(segment, last, mine, found, lookups, roads))
         found.extend(mine)
         last = segment
-    if last is not None and not last.ends_here:
+    if last is not None and (last.outer or not last.ends_here):
         found.extend(_vanished(last, found))
     return found
 
@@ -157,7 +187,8 @@ def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
         return
     end = last.passes[-1]
     routed = [e for e in found if isinstance(e, Routed) and e.node == last.node]
-    reason = _policy_of(end) or _reason(end.hook, routed)
+    unpacked = last.outer and last.ends_here
+    reason = _policy_of(end) or (_SEALED if unpacked else _reason(end.hook, routed))
     yield Dropped(last.node, end.hook, end.priority, None, reason)
 
 

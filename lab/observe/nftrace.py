@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from lab.kernel.netlink import attributes
 from lab.record import Verdict
+from lab.traffic.packets import MAGIC
 
 GROUP = 9
 _TRACE = (10 << 8) | 17
@@ -32,18 +33,25 @@ _NAMES: dict[int, Verdict] = {
     0xFFFFFFFB: "return",
 }
 _KINDS: dict[int, Literal["rule", "return", "policy"]] = {1: "policy", 2: "return", 3: "rule"}
-_TCP = 6
+_TCP, _UDP = 6, 17
+_TUNNELS = (4, 41, 47)
+_TAGGED = MAGIC.to_bytes(2, "big")
 _ATTRIBUTE = struct.Struct("=HH")
 _SHORT, _ID_AT, _ID_HEADER = 128, 24, struct.pack("=HH", 8, 6)
 
 
 class Headers(NamedTuple):
-    """What identifies a packet, and where it comes from and goes to at that moment."""
+    """What identifies a packet, and where it comes from and goes to at that moment.
+
+    ``outer``: it is the packet of a tunnel; ``packet`` says nothing until it is known which packet
+    it carries (``lab.observe.carried``).
+    """
 
     packet: bytes
     source: str
     destination: str
     source_port: int
+    outer: bool = False
 
 
 class Message(NamedTuple):
@@ -135,8 +143,12 @@ def headers(network: bytes, transport: bytes) -> Headers | None:
         protocol = network[6]
         source = socket.inet_ntop(socket.AF_INET6, network[8:24])
         destination = socket.inet_ntop(socket.AF_INET6, network[24:40])
+    port = int.from_bytes(transport[:2], "big")
+    if protocol in _TUNNELS:
+        return Headers(b"", source, destination, 0, outer=True)
     start = 4 if protocol == _TCP else 8
     packet = transport[start : start + 12]
     if len(packet) < 12:
         return None
-    return Headers(packet, source, destination, int.from_bytes(transport[:2], "big"))
+    outer = protocol == _UDP and packet[:2] != _TAGGED
+    return Headers(packet, source, destination, port, outer)

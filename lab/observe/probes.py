@@ -4,8 +4,10 @@ A packet is told from others by 12 bytes that no NAT changes: of TCP the sequenc
 acknowledgement numbers, flags and window; of UDP the first payload bytes, a tag that begins with
 ``MAGIC``. Only such packets count; the kernel's own MLD reports carry garbage marks. A dynamic
 set keeps every packet (nothing is lost however fast they come), and the rule's trace message puts
-the reading in order with the rules under test. One set serves all points of a namespace, since
-sets cost more than chains: ``numgen inc mod 1 offset N`` is the constant N, the point's number.
+the reading in order with the rules under test. What a tunnel carries is known by the same bytes,
+further inside; the carrier is noted under them, with ``OUTER`` added. One set serves all points of
+a namespace, since sets cost more than chains: ``numgen inc mod 1 offset N`` is the constant N, the
+point's number.
 
 Reading the ctmark switches connection tracking on, so it is read only where the rules under test
 have switched it on already.
@@ -19,16 +21,34 @@ from dataclasses import dataclass
 
 from lab.kernel.netlink import Netfilter, attribute, each
 from lab.points import CONNTRACK, FIRST, Point
-from lab.traffic.packets import MAGIC
+from lab.traffic.flow import Family
+from lab.traffic.packets import MAGIC, TAG_BYTES
 
 TABLE = "lab"
-TAG_BYTES = 12
 _GETSETELEM = (10 << 8) | 13
 _INET = 1
 _SIZE = 65535
 _TRACKING_HOOKS = ("prerouting", "output")
 _PLAIN, _TRACKED = "marks", "ctmarks"
-_UDP = f"meta l4proto udp @th,64,16 {MAGIC:#x}"
+OUTER = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a packet of the lab's is told: a match, and the bit at which its 12 bytes begin.
+
+    ``layer`` is ``OUTER`` where these lie inside a tunnel's packet.
+    """
+
+    match: str
+    at: int
+    layer: int = 0
+
+
+_PLAIN_KINDS = (
+    Kind("meta l4proto tcp", 32),
+    Kind(f"meta l4proto udp @th,64,16 {MAGIC:#x}", 64),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +59,20 @@ class Note:
     packet: bytes
     mark: int
     ctmark: int | None
+    outer: bool = False
 
 
-def ruleset(points: tuple[Point, ...], *, tracked: bool, noted: bool = True) -> str:
+def ruleset(
+    points: tuple[Point, ...], *, tracked: bool, noted: bool = True, carries: Family | None = None
+) -> str:
     """Write the recorder's table for one namespace; ``tracked`` adds the ctmark.
 
-    Without ``noted`` the points only trace, which is enough where nobody has rules.
+    Without ``noted`` the points only trace, which is enough where nobody has rules. ``carries``
+    is the family of the packets to look for inside tunnels.
     """
+    kinds = _PLAIN_KINDS + (carried(carries) if carries else ())
     chains = [
-        _chain(number, point, _set(point, tracked) if noted else "")
+        _chain(number, point, _set(point, tracked) if noted else "", kinds)
         for number, point in enumerate(points)
     ]
     key = "typeof numgen inc mod 1 . @th,32,96 . meta mark"
@@ -72,23 +97,44 @@ def _set(point: Point, tracked: bool) -> str:
     return _TRACKED if tracked and sees else _PLAIN
 
 
-def _chain(number: int, point: Point, into: str) -> str:
+def carried(family: Family) -> tuple[Kind, ...]:
+    """List what to look for inside tunnels: Ethernet in UDP (vxlan, geneve), IP in IP, and GRE.
+
+    Offsets count bits from the outer transport header.
+    """
+    four = family == "ipv4"
+    ethertype = "0x0800" if four else "0x86dd"
+    carriers = (
+        (f"meta l4proto udp @th,224,16 {ethertype}", 240),
+        (f"meta l4proto {4 if four else 41}", 0),
+        (f"meta l4proto 47 @th,16,16 {ethertype}", 32),
+    )
+    size, protocol = (160, 72) if four else (320, 48)
+    return tuple(
+        kind
+        for match, at in carriers
+        for kind in (
+            Kind(f"{match} @th,{at + size + 64},16 {MAGIC:#x}", at + size + 64, OUTER),
+            Kind(f"{match} @th,{at + protocol},8 6", at + size + 32, OUTER),
+        )
+    )
+
+
+def _chain(number: int, point: Point, into: str, kinds: tuple[Kind, ...]) -> str:
     trace = "meta nftrace set 1 " if point.priority == FIRST else ""
     words = "meta mark . ct mark" if into == _TRACKED else "meta mark"
-    tcp = _add(into, number, f"@th,32,96 . {words}")
-    udp = _add(into, number, f"@th,64,96 . {words}")
+    rules = [f"{k.match} {trace}{_add(into, number, k, words)}accept" for k in kinds]
     # A packet that connection tracking passed over has no ctmark: that rule breaks off.
-    bare = f"  meta l4proto tcp accept\n  {_UDP} accept\n" if into == _TRACKED else ""
-    return f"""
- chain {name(number)} {{ type filter hook {point.hook} priority {point.priority};
-  meta l4proto tcp {trace}{tcp}accept
-  {_UDP} {trace}{udp}accept
-{bare} }}
-"""
+    rules += [f"{k.match} accept" for k in kinds if into == _TRACKED]
+    head = f"type filter hook {point.hook} priority {point.priority};"
+    return "\n  ".join((f"\n chain {name(number)} {{ {head}", *rules)) + "\n }\n"
 
 
-def _add(into: str, number: int, key: str) -> str:
-    return f"add @{into} {{ numgen inc mod 1 offset {number} . {key} }} " if into else ""
+def _add(into: str, number: int, kind: Kind, words: str) -> str:
+    if not into:
+        return ""
+    key = f"numgen inc mod 1 offset {number + kind.layer} . @th,{kind.at},96 . {words}"
+    return f"add @{into} {{ {key} }} "
 
 
 def read(socket: Netfilter, points: tuple[Point, ...]) -> Iterator[Note]:
@@ -99,7 +145,8 @@ def read(socket: Netfilter, points: tuple[Point, ...]) -> Iterator[Note]:
             for element in each(block.get(3, b"")):
                 # NFTA_SET_ELEM_KEY holds NFTA_DATA_VALUE: two headers, then the key.
                 number, packet, mark, *ctmark = layout.unpack_from(element, 8)
-                yield Note(points[number], packet, mark, ctmark[0] if ctmark else None)
+                outer, point = divmod(number, OUTER)
+                yield Note(points[point], packet, mark, ctmark[0] if ctmark else None, bool(outer))
 
 
 def _named(kind: int, text: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lab.kernel.netlink import Netfilter, lost
 from lab.kernel.nftables import Nft
-from lab.observe import nftrace, probes, xtrace
+from lab.observe import carried, nftrace, probes, xtrace
 from lab.observe.chains import ChainKey, Hooked, base_chains, rule_handles
 from lab.observe.passes import Pass, legacy_passes, merge, nft_passes
 from lab.points import Point
@@ -38,9 +38,15 @@ class Watch:
 
 @dataclass(slots=True)
 class Recorder:
-    """The watches of a network. ``lost`` says what the observation missed."""
+    """The watches of a network. ``lost`` says what the observation missed.
 
+    ``carries``: there are tunnels, so packets are read one by one. Which packet a tunnel's packet
+    carries shows only from what else was on its way at that moment.
+    """
+
+    carries: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
+    steps: list[dict[str, list[Pass]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
     def watch(
@@ -60,7 +66,9 @@ class Recorder:
         packets are traced only.
         """
         with network.namespaces[node].inside(network.home):
-            _, error = nft.run(probes.ruleset(points, tracked=tracked, noted=noted))
+            inside = network.family if self.carries else None
+            rules = probes.ruleset(points, tracked=tracked, noted=noted, carries=inside)
+            _, error = nft.run(rules)
             if error:
                 raise OSError(0, f"the recorder was refused on {node}: {error}")
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
@@ -73,7 +81,10 @@ class Recorder:
 
     def relieve(self) -> None:
         """Empty the receive buffers that a whole flow could fill; call it after every packet."""
-        if any(watch.trace.room() < _ROOMY for watch in self.watches.values()):
+        if self.carries:
+            self.drain()
+            self.steps.append(carried.told(self._taken()))
+        elif any(watch.trace.room() < _ROOMY for watch in self.watches.values()):
             self.drain()
 
     def drain(self) -> None:
@@ -94,9 +105,15 @@ class Recorder:
     def cut(self) -> dict[str, list[Pass]]:
         """Return the passes since the last cut, per node and in order, and forget them."""
         self.drain()
+        last = self._taken()
+        steps = [*self.steps, carried.told(last) if self.carries else last]
+        self.steps = []
+        return {node: _merged(p for step in steps for p in step[node]) for node in self.watches}
+
+    def _taken(self) -> dict[str, list[Pass]]:
         found = {}
         for node, watch in self.watches.items():
-            found[node] = list(_passes(watch))
+            found[node] = _passes(watch)
             watch.traced, watch.logged = [], []
         return found
 
@@ -114,12 +131,20 @@ class Recorder:
                 watch.log.close()
 
 
-def _passes(watch: Watch) -> Iterable[Pass]:
-    """Yield the passes of one namespace, each packet's in the order in which they happened."""
+def _passes(watch: Watch) -> list[Pass]:
+    """List the passes that were received of one namespace: of nftables, then of legacy tables."""
     names = {probes.name(number): point for number, point in enumerate(watch.points)}
-    nft = list(nft_passes(nftrace.decode_all(watch.traced), watch.bases, names, probes.TABLE))
-    legacy = list(legacy_passes(xtrace.decode_all(watch.logged)))
-    packets = dict.fromkeys(p.headers.packet for p in (*nft, *legacy))
-    for packet in packets:
-        mine = [p for p in nft if p.headers.packet == packet]
-        yield from merge(mine, [p for p in legacy if p.headers.packet == packet])
+    nft = nft_passes(nftrace.decode_all(watch.traced), watch.bases, names, probes.TABLE)
+    return [*nft, *legacy_passes(xtrace.decode_all(watch.logged))]
+
+
+def _merged(passes: Iterable[Pass]) -> list[Pass]:
+    """Put the passes of one namespace in order: packet by packet, each in time."""
+    packets: dict[bytes, list[Pass]] = {}
+    for one in passes:
+        packets.setdefault(one.headers.packet, []).append(one)
+    return [
+        one
+        for mine in packets.values()
+        for one in merge([p for p in mine if not p.lines], [p for p in mine if p.lines])
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lab.native.bpf_text import Program
 from lab.observe.assemble import Lookups
 from lab.observe.passes import Pass
 from lab.points import FIRST
@@ -26,10 +27,11 @@ def entering(
     """Yield the write that programs made on a packet before its first reading in ``found``.
 
     ``left_by`` is its last pass through the same namespace, None if it comes from another one.
-    Where no one program explains the change, the write has no rule.
+    Where no one program explains the change, the write has no rule: a tunnel's device marks what it
+    sends as well.
     """
     first = next((e for e in found if isinstance(e, Reading)), None)
-    if first is None or not lookups.programs:
+    if first is None or not (lookups.programs or first.outer):
         return
     here = [e for e in previous if isinstance(e, Reading)] if left_by is not None else []
     before = here[-1].mark if here else 0
@@ -51,14 +53,33 @@ def _writer(
 ) -> int | None:
     """Return the last program on the way whose write leads from the one mark to the other.
 
-    A program of another device that redirects comes into question where none on the way does.
+    A program of another device that redirects comes into question where none on the way does, and
+    then what a device's egress did to a packet redirected there.
     """
+    addresses = ("", "") if first.outer else (first.source, first.destination)
     able = [
         (rule, program)
         for rule, program in lookups.programs
-        if program.write is not None
-        and program.may_match(before, first.source, first.destination)
-        and program.write.apply(before) == first.mark
+        if program.may_match(before, *addresses) and _after(program, before) == first.mark
     ]
     here = [rule for rule, program in able if (program.hook, program.device) in passed]
-    return next(iter((here or [rule for rule, program in able if program.target])[::-1]), None)
+    found = here or [rule for rule, program in able if program.target]
+    found = found or list(_after_redirect(before, first.mark, addresses, lookups))
+    return found[-1] if found else None
+
+
+def _after(program: Program, mark: int) -> int | None:
+    return program.write.apply(mark) if program.write else None
+
+
+def _after_redirect(
+    before: int, after: int, addresses: tuple[str, str], lookups: Lookups
+) -> Iterator[int]:
+    for _, program in lookups.programs:
+        if not program.target or not program.may_match(before, *addresses):
+            continue
+        between = program.write.apply(before) if program.write else before
+        for rule, other in lookups.programs:
+            there = (other.hook, other.device) == ("egress", program.target)
+            if there and other.may_match(between) and _after(other, between) == after:
+                yield rule

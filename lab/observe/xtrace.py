@@ -16,11 +16,12 @@ from typing import Literal
 
 from lab.kernel.netlink import Netfilter, attribute, attributes
 from lab.observe.nftrace import Headers, headers
+from lab.traffic.packets import inside
 
 _CONFIG, _PACKET = (4 << 8) | 1, 4 << 8
 _CFG_CMD, _CFG_MODE, _CFG_QTHRESH = 1, 2, 5
 _BIND, _COPY_PACKET = 1, 2
-_RANGE = 128
+_RANGE = 192
 _HEADER, _MARK, _PAYLOAD, _PREFIX = 1, 2, 9, 10
 _GROUP = 0
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -71,7 +72,13 @@ def _decode(payload: bytes) -> Line | None:
     identity = headers(packet[:size], packet[size : size + 20])
     if identity is None:
         return None
+    if identity.outer:
+        identity = identity._replace(packet=inside(packet[size:], packet[_protocol_at(packet)]))
     kind: Literal["rule", "return", "policy"] = match[3]  # type: ignore[assignment]
     mark = struct.unpack("!I", found[_MARK])[0] if _MARK in found else 0
     hook = _HOOKS[found[_HEADER][2]]
     return Line(hook, match[1], match[2], kind, int(match[4]), mark, identity)
+
+
+def _protocol_at(packet: bytes) -> int:
+    return 9 if packet[0] >> 4 == 4 else 6

@@ -30,6 +30,7 @@ _FIELDS: tuple[Field, ...] = ("mark", "ctmark")
 _STYLES: tuple[Style, ...] = ("bitwise", "whole-mark")
 _DIRECTIONS: tuple[Direction, ...] = ("request", "reply")
 _PACKETS: tuple[Packets, ...] = ("all", "first", "later")
+_LAYERS = ("inner", "outer")
 
 
 def load(folder: Path = DATA) -> tuple[Software, ...]:
@@ -221,6 +222,7 @@ def _expectation(table: Table) -> Expectation:
         mark=table.parsed(field, Mark.parse),
         direction=table.choice("direction", _DIRECTIONS, "request"),
         packets=table.choice("packets", _PACKETS, "all"),
+        outer=table.choice("packet", _LAYERS, "inner") == "outer",
     )
     table.done()
     return expectation

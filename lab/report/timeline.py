@@ -92,7 +92,7 @@ def packet(view: View, line: Timeline) -> Iterator[Text]:
 def _sameness(event: Event) -> object:
     if not isinstance(event, Reading):
         return None
-    return event.point.node, event.mark, event.ctmark, event.source, event.destination
+    return event.point.node, event.mark, event.ctmark, event.outer, *_addresses(event)
 
 
 def _visible(view: View, events: Sequence[Event]) -> Iterator[Event]:
@@ -111,7 +111,8 @@ def _visible(view: View, events: Sequence[Event]) -> Iterator[Event]:
 
 def _readings(view: View, group: list[Reading], last: Reading | None) -> Iterator[Text]:
     if last is None or _addresses(last) != _addresses(group[0]):
-        yield from _note(view, " > ".join(_addresses(group[0])), "")
+        carrier = "inside the tunnel's packet " if group[0].outer else ""
+        yield from _note(view, carrier + " > ".join(_addresses(group[0])), "")
     if view.verbose:
         yield from (_reading(reading, str_point(reading)) for reading in group)
         return

@@ -52,7 +52,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         if experiment.alone:
             raise
         return Run(experiment, environment(), (), (), (), refused=str(problem))
-    recorder = Recorder()
+    recorder = Recorder(carries=benches.has_tunnels(bench))
     stack.callback(recorder.close)
     ruled = benches.ruled_nodes(bench)
     _watch(bench, recorder, ruled)

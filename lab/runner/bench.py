@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from lab.topology.build import Network, build, write_sysctl
 from lab.traffic.flow import Flow
 from lab.traffic.send import Call
 
+_TUNNEL = re.compile(
+    r"^link add .*\btype (vxlan|geneve|gre|gretap|ip6gre|ip6gretap|ipip|sit|ip6tnl)\b", re.MULTILINE
+)
 _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
@@ -67,6 +71,16 @@ def ruled_nodes(bench: Bench) -> list[str]:
     """List the nodes on which anybody of the scenario installs rules, the node itself first."""
     nodes = {r.node for s in bench.experiment.beside for r in s.rulesets}
     return [n for n in bench.network.topology.node_names() if n in nodes or n == "node"]
+
+
+def has_tunnels(bench: Bench) -> bool:
+    """Tell whether anybody of the scenario makes a device that packs packets into others."""
+    return any(
+        _TUNNEL.search(ruleset.text)
+        for software in bench.experiment.beside
+        for ruleset in software.rulesets
+        if ruleset.tool == "ip"
+    )
 
 
 def tracks_connections(bench: Bench, node: str) -> bool:

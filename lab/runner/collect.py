@@ -48,7 +48,7 @@ def keep_books(bench: Bench, recorder: Recorder, notes: Sequence[Note]) -> Books
     """Index the rules of every node and the ctmarks that the recorders noted."""
     rules = tuple(r for site in bench.sites.values() for r in site.installed.everything())
     numbers = {id(rule): number for number, rule in enumerate(rules)}
-    ctmarks = {(n.point, n.packet, n.mark): n.ctmark for n in notes}
+    ctmarks = {(n.point, n.packet, n.mark, n.outer): n.ctmark for n in notes}
     node = bench.sites["node"]
     policy = iproute.policy_rules(bench.network.routers["node"], node.installed, rules)
     lookups = {
@@ -72,7 +72,7 @@ def _lookups(
     recorder: Recorder,
     rules: tuple[Rule, ...],
     numbers: Mapping[int, int],
-    ctmarks: Mapping[tuple[Point, bytes, int], int | None],
+    ctmarks: Mapping[tuple[Point, bytes, int, bool], int | None],
 ) -> Lookups:
     by_handle = _by_handle(site, recorder.watches[site.node].handles, numbers)
     legacy = site.installed.legacy
@@ -96,7 +96,7 @@ def _lookups(
     return Lookups(
         site.node,
         rules,
-        lambda point, packet, mark: ctmarks.get((point, packet, mark)),
+        lambda *read: ctmarks.get(read),
         nft_rule,
         legacy_rule,
         programs,
@@ -167,14 +167,14 @@ def _taken(lines: Sequence[Timeline]) -> str:
 def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
     """List what the recorders noted but the trace lacks: without it no rule can be blamed."""
     traced = {
-        (event.point, line.packet)
+        (event.point, line.packet, event.outer)
         for flow in flows
         for line in flow.timelines
         for event in line.events
         if isinstance(event, Reading)
     }
-    noted = {(note.point, note.packet.hex()) for note in notes}
-    untraced = sorted({str(point) for point, _ in noted - traced})
+    noted = {(note.point, note.packet.hex(), note.outer) for note in notes}
+    untraced = sorted({str(point) for point, *_ in noted - traced})
     return (
         *dict.fromkeys(recorder.lost),
         *(f"packets recorded at {point} were not traced" for point in untraced),

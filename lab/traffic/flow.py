@@ -20,7 +20,8 @@ FAMILIES: tuple[Family, ...] = ("ipv4", "ipv6")
 class Expectation:
     """What an owner relies on at one point: ``word & mask == value`` of the packet mark or ctmark.
 
-    ``packets`` narrows it to the first packet of its direction or to those after it.
+    ``packets`` narrows it to the first packet of its direction or to those after it. ``outer``
+    means the packet of a tunnel that carries the flow's.
     """
 
     point: Point
@@ -28,6 +29,7 @@ class Expectation:
     mark: Mark
     direction: Direction = "request"
     packets: Packets = "all"
+    outer: bool = False
 
     def covers(self, ordinal: int) -> bool:
         """Tell whether the ``ordinal``-th packet (from 0) of its direction is meant."""
@@ -35,7 +37,8 @@ class Expectation:
 
     def __str__(self) -> str:
         which = "" if self.packets == "all" else f" ({self.packets} packet)"
-        return f"{self.direction} {self.point}: {self.field} {self.mark}{which}"
+        carrier = " of the tunnel's packet" if self.outer else ""
+        return f"{self.direction} {self.point}: {self.field}{carrier} {self.mark}{which}"
 
 
 @dataclass(frozen=True, slots=True)

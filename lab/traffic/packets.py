@@ -14,6 +14,11 @@ from lab.traffic.flow import Direction
 
 _TAG = struct.Struct("!HHBB6x")
 MAGIC = 0xF3A7
+TAG_BYTES = _TAG.size
+_TCP, _UDP = 6, 17
+_CARRIERS = {_UDP: 30, 4: 0, 41: 0, 47: 4}
+"""Bytes between the outer IP header's end and the packet inside."""
+_LEAST = 28  # an IPv4 and a UDP header
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _DIRECTIONS: tuple[Direction, ...] = ("request", "reply")
 
@@ -31,6 +36,23 @@ def read_tag(packet: bytes) -> tuple[int, Direction, int] | None:
     if magic != MAGIC or direction >= len(_DIRECTIONS):
         return None
     return flow, _DIRECTIONS[direction], ordinal
+
+
+def inside(transport: bytes, protocol: int) -> bytes:
+    """Return the 12 bytes that identify the packet in a tunnel's packet; empty if it has none.
+
+    ``transport`` is what follows the outer IP header, of IP protocol ``protocol``: Ethernet in UDP
+    (vxlan, geneve), IP in IP or GRE.
+    """
+    packet = transport[_CARRIERS.get(protocol, len(transport)) :]
+    if len(packet) < _LEAST:
+        return b""
+    four = packet[0] >> 4 == 4
+    size, inner = (20, packet[9]) if four else (40, packet[6])
+    start = size + (4 if inner == _TCP else 8)
+    found = packet[start : start + TAG_BYTES]
+    known = inner == _TCP or read_tag(found) is not None
+    return found if known and len(found) == TAG_BYTES else b""
 
 
 @lru_cache(maxsize=4096)

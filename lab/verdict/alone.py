@@ -44,14 +44,15 @@ def unmet_flow(flow: Flow, seen: FlowRun) -> Iterator[str]:
 
 def readings(seen: FlowRun, expectation: Expectation) -> list[Reading]:
     """List the readings that an expectation is about."""
-    point = expectation.point
-    priority = point.priority  # numbers compare fast, and hardly another point has the same
+    priority = (
+        expectation.point.priority
+    )  # numbers compare fast, and hardly another point has the same
     return [
         event
         for line in seen.timelines
         if line.direction == expectation.direction and expectation.covers(line.ordinal)
         for event in line.events
-        if isinstance(event, Reading) and event.point.priority == priority and event.point == point
+        if isinstance(event, Reading) and event.point.priority == priority and event.at(expectation)
     ]
 
 

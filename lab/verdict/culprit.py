@@ -67,7 +67,7 @@ def _before(line: Timeline, expectation: Expectation) -> tuple[Event, ...]:
     until = [
         number
         for number, event in enumerate(line.events)
-        if isinstance(event, Reading) and event.point == expectation.point
+        if isinstance(event, Reading) and event.at(expectation)
     ]
     return line.events[: until[-1]] if until else line.events
 
@@ -92,7 +92,7 @@ def wrong(read: Sequence[Reading], expectation: Expectation, right: Words) -> bo
     for reading in read:
         word = reading.word(expectation.field)
         masked = None if word is None else word & expectation.mark.mask
-        if reading.point == expectation.point and masked not in right:
+        if reading.at(expectation) and masked not in right:
             return True
     return False
 
@@ -104,7 +104,7 @@ def erased(seen: FlowRun, expectation: Expectation, right: Words) -> str:
         read = line.readings()
         if not wrong(read, expectation, right):
             continue
-        until = next(n for n, r in enumerate(read) if r.point == expectation.point)
+        until = next(n for n, r in enumerate(read) if r.at(expectation))
         for last, first in itertools.pairwise(read[: until + 1]):
             if last.point.node != first.point.node and last.mark & mask and not first.mark & mask:
                 return f"erased on the way from {last.point.node} to {first.point.node}"

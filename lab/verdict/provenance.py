@@ -88,7 +88,7 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
 
 def _settle(origin: Origin, reading: Reading, owner: str) -> None:
     """Bits on a packet as it sets out come from the socket of the flow's owner."""
-    if not origin.mark and reading.point.hook == "output":
+    if not origin.mark and reading.point.hook == "output" and not reading.outer:
         origin.mark = _of_socket(reading.mark, owner)
 
 

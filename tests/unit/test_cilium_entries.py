@@ -28,7 +28,11 @@ def _texts(entry: Software, tool: Tool) -> Iterator[str]:
 def _programs(title: str) -> list[Program]:
     entry = find(title, ENTRIES)
     texts = (text.replace("{{ ip }}", "ip") for text in _texts(entry, "bpf"))
-    known = {"remote.net": "10.9.0.0/24", "relay.net": "10.8.0.0/24"}
+    known = {
+        "remote.net": "10.9.0.0/24",
+        "relay.net": "10.8.0.0/24",
+        "remote.mac": "02:00:00:00:00:02",
+    }
     return [parse(_filled(text, known)) for text in texts]
 
 
@@ -68,7 +72,8 @@ def test_the_overlay_mark_replaces_the_identity_mark_in_the_nibble() -> None:
     (write,) = {
         program.write
         for program in _programs("cilium@1.20:tunnel")
-        if program.device == "cilium_vxlan" and program.may_match(0x114C0F00, "1.1.1.1", "1.1.1.2")
+        if (program.hook, program.device) == ("egress", "cilium_vxlan")
+        and program.may_match(0x114C0F00)
     }
     assert write is not None
     assert write.apply(0x114C0F00) == 0x114C0400
