@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from lab.record import Run
-    from lab.reported.catalogue import Case
+    from lab.reported.catalogue import Case, Trial
     from lab.runner.pool import Pool
 
 
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 @click.argument("number", required=False, metavar="[THREAD]")
 @options.json_option
 @options.verbose_option
-def reported(number: str | None, as_json: bool, verbose: bool) -> int:
+@click.option(
+    "--script",
+    "output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write the conflict as a shell script that needs no lab (- prints it) and stop there.",
+)
+def reported(number: str | None, as_json: bool, verbose: bool, output: str | None) -> int:
     """List conflicts that were reported upstream, or run one and explain it.
 
     The conflict must show as its thread describes it, and what the maintainers did or advised
@@ -32,6 +39,7 @@ def reported(number: str | None, as_json: bool, verbose: bool) -> int:
     \b
     fwmark-lab reported
     fwmark-lab reported tailscale#591
+    fwmark-lab reported tailscale#591 --script reproduce.sh
 
     Exit code: 0 it shows and every cure helps, 1 a cure does not help, 2 it does not show.
     """  # noqa: D301 - click reads the backspace
@@ -40,6 +48,8 @@ def reported(number: str | None, as_json: bool, verbose: bool) -> int:
     from lab.reported.catalogue import find, load
 
     cases = load()
+    if output is not None and (number is None or as_json):
+        raise UsageError("--script writes the conflict of one thread; expected THREAD, no --json")
     if number is None:
         if as_json:
             click.echo(json_file.text([report.row_content(case) for case in cases]))
@@ -51,6 +61,8 @@ def reported(number: str | None, as_json: bool, verbose: bool) -> int:
         raise UsageError(f"{case.number} does not run here: {case.missing}")
     from lab.runner.pool import Pool
 
+    if output is not None:
+        return _script(case, case.bug, output)
     with Pool() as pool:
         tried = _tried(case, pool)
     if as_json:
@@ -58,6 +70,24 @@ def reported(number: str | None, as_json: bool, verbose: bool) -> int:
     else:
         page.show(_told(case, tried, verbose), sys.stdout)
     return _exit_code(case, tried)
+
+
+def _script(case: Case, bug: Trial, output: str) -> int:
+    """Reduce the first combination that shows the conflict to a script."""
+    from lab.commands import shrink
+    from lab.runner.pool import Pool
+    from lab.verdict.compare import compare
+
+    with Pool(2) as pool:
+        scenario = case.scenario(bug)
+        verdicts = compare(pool.run(scenario.experiments()))
+        shown = next((v for v in verdicts if case.sign and case.sign.fits(v)), None)
+        if shown is None:
+            click.echo(f"{case.number} does not show here; nothing was written", err=True)
+            return 2
+        found = shrink.reduced(pool, scenario, shown)
+    shrink.write(found, output)
+    return 0
 
 
 def _tried(case: Case, pool: Pool) -> tuple[tuple[Run, ...], ...]:

@@ -50,23 +50,29 @@ def shrink(
     sh reproduce.sh
     """  # noqa: D301 - click reads the backspace
     from lab.runner.pool import Pool
-    from lab.shrink.script import script
 
     with Pool(2) as pool:
         scenario = given.learned_scenario(pool, _scenario(names, flow, order, family, variant))
-        found = _shrink(pool, scenario, _worst(pool, scenario))
+        found = reduced(pool, scenario, _worst(pool, scenario))
+    write(found, output or "-")
+    return 0
+
+
+def write(found: Shrunk, output: str) -> None:
+    """Write the script of a shrunk conflict to a file, or print it for ``-``; tell what it is."""
+    from lab.shrink.script import script
+
     text = script(found, "fwmark-lab")
     told = f"{found.rules_before} rules reduced to {found.rules_after} in {found.tried} experiments"
     click.echo(f"{found.verdict}\n{told}", err=True)
-    if output is None:
+    if output == "-":
         click.echo(text, nl=False)
-        return 0
+        return
     try:
         Path(output).write_text(text)
     except OSError as problem:
         raise UsageError(f"cannot write {output!r}: {problem.strerror}") from None
     click.echo(f"written: sh {output}", err=True)
-    return 0
 
 
 def _scenario(
@@ -99,7 +105,8 @@ def _worst(pool: Pool, scenario: Scenario) -> Verdict:
     return min(verdicts, key=lambda v: (v.fate_alone == v.fate_together, ranking.index(v.outcome)))
 
 
-def _shrink(pool: Pool, scenario: Scenario, verdict: Verdict) -> Shrunk:
+def reduced(pool: Pool, scenario: Scenario, verdict: Verdict) -> Shrunk:
+    """Leave out rules and packets while the verdict stays; a terminal sees how far it is."""
     from lab.shrink.search import shrink as search
 
     def tell(what: str) -> None:
