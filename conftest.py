@@ -12,12 +12,15 @@ import pytest
 pytest_plugins = ("lab.plugin", "pytester")
 
 
+_LONGER = ("thorough", "guest")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the longer suites out unless they are asked for: ``-m thorough`` or by their name."""
-    named = any("::" in argument for argument in config.args)
-    if "thorough" in config.option.markexpr or named:
+    """Leave the longer suites out unless they are asked for: by ``-m`` or by their name."""
+    if any("::" in argument for argument in config.args):
         return
-    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    unasked = [marker for marker in _LONGER if marker not in config.option.markexpr]
+    left_out = [item for item in items if any(map(item.get_closest_marker, unasked))]
     config.hook.pytest_deselected(items=left_out)
     spare = set(left_out)
     items[:] = [item for item in items if item not in spare]

@@ -22,6 +22,7 @@ from lab.commands.registry import list_, show
 from lab.commands.reported import reported
 from lab.commands.shrink import shrink
 from lab.commands.trace import trace
+from lab.commands.vm import vm
 from lab.errors import LabError, SandboxError
 
 _INTERNAL, _USAGE, _INTERRUPTED, _NO_READER = 3, 4, 130, 141
@@ -82,6 +83,7 @@ for command in (
     bits,
     reported,
     capture,
+    vm,
 ):
     cli.add_command(command)
 

@@ -14,6 +14,8 @@ from typing import Literal
 
 from lab.kernel.features import Answer, Entry, Trial, attempt, library_error, program_version, read
 from lab.kernel.trials import NEEDED, OPTIONAL
+from lab.vm import download, guest
+from lab.vm.kernels import known
 
 State = Literal["yes", "no", "optional-missing"]
 
@@ -58,6 +60,7 @@ def examine() -> tuple[Finding, ...]:
         *map(_program_finding, PROGRAMS),
         libnftables_finding(library_error("libnftables.so.1")),
         *map(trial_finding, (*NEEDED, *OPTIONAL), answers),
+        guest_finding(guest.lacking(), download.lacking()),
     )
 
 
@@ -151,6 +154,17 @@ def trial_finding(trial: Trial, answer: Answer) -> Finding:
     return Finding(
         trial.name, "no" if trial.needed else "optional-missing", answer.reason, trial.remedy
     )
+
+
+def guest_finding(run: str, fetch: str) -> Finding:
+    """Tell whether other kernels can be booted, by what is missing to run and to fetch them."""
+    here = [kernel.name for kernel in known() if kernel.image()]
+    lacking = run or ("" if here else fetch)
+    if lacking:
+        reason, _, remedy = lacking.partition("; ")
+        return Finding("guests with other kernels (vm)", "optional-missing", reason, remedy)
+    reason = f"fetched: {', '.join(here)}" if here else "none fetched yet; vm run does it"
+    return Finding("guests with other kernels (vm)", "yes", reason)
 
 
 def render(findings: Iterable[Finding], color: bool = False) -> str:

@@ -1,18 +1,28 @@
-"""Run all rows and print a page: ``python -m lab.boundary boundaries > docs/boundaries.md``."""
+"""Measure all rows on a kernel, and write the pages that show what was measured.
+
+python -m lab.boundary measure [WORD...] > 6.18.json     on this kernel; rows with these words
+fwmark-lab vm run --kernel debian-12 -- python -m lab.boundary measure > 6.1.json
+python -m lab.boundary docs 6.18.json 6.1.json           take them up into docs/boundaries.*
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from lab.boundary import page
+from lab.boundary.results import Results, merged, outcome, read
 from lab.boundary.row import Measured, Row
 from lab.boundary.table import BOUNDARIES, CHEATSHEET
-from lab.errors import SandboxError, UsageError
+from lab.errors import LabError, SandboxError, UsageError
 from lab.runner.pool import Pool
 from lab.runner.protocol import Task
 
 MEASURE = "lab.boundary.measure:measure"
-_PAGES = {"boundaries": (page.boundaries, BOUNDARIES), "cheatsheet": (page.cheatsheet, CHEATSHEET)}
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def measure(pool: Pool, row: Row) -> Measured:
@@ -23,14 +33,44 @@ def measure(pool: Pool, row: Row) -> Measured:
     return answer
 
 
-def main(name: str) -> None:
-    """Print one page. Raises UsageError for a page that does not exist."""
-    if name not in _PAGES:
-        raise UsageError(f"unknown page {name!r}; known: {', '.join(_PAGES)}")
-    write, rows = _PAGES[name]
-    with Pool(1) as pool:
-        sys.stdout.write(write({row.name: measure(pool, row) for row in rows}))
+def results(rows: Iterable[Row]) -> Results:
+    """Run rows on this kernel; what fails is a result too. Names each one on standard error."""
+    release, found = os.uname().release, dict[str, str]()
+    pool = Pool(1)
+    for row in rows:
+        try:
+            found[row.name] = outcome(row, measure(pool, row))
+        except LabError as problem:
+            found[row.name] = f"failed: {problem}"
+        except SandboxError as problem:
+            found[row.name] = f"failed: {problem}"
+            pool = Pool(1)  # the worker may be gone
+        sys.stderr.write(f"{row.name}: {found[row.name]}\n")
+    pool.close()
+    return Results(release, found)
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the arguments say. Raises UsageError for what is not there."""
+    if arguments[:1] == ["measure"]:
+        rows = [r for r in (*BOUNDARIES, *CHEATSHEET) if all(w in r.name for w in arguments[1:])]
+        sys.stdout.write(json.dumps([results(rows).as_json()], indent=1) + "\n")
+    elif arguments[:1] == ["docs"]:
+        kept = read(DOCS / "boundaries.json")
+        for path in map(Path, arguments[1:]):
+            kept = merged(kept, read(path))
+        write(kept)
+    else:
+        raise UsageError(f"expected 'measure' or 'docs', not {' '.join(arguments)!r}")
+
+
+def write(kept: tuple[Results, ...]) -> None:
+    """Write the results and both pages to the folder of the documentation."""
+    text = json.dumps([one.as_json() for one in kept], indent=1, ensure_ascii=False)
+    (DOCS / "boundaries.json").write_text(f"{text}\n")
+    (DOCS / "boundaries.md").write_text(page.boundaries(kept))
+    (DOCS / "cheatsheet.md").write_text(page.cheatsheet(kept))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "")
+    main(sys.argv[1:])

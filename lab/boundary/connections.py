@@ -8,11 +8,11 @@ import time
 from contextlib import suppress
 
 from lab.boundary.acts import PAYLOAD, ActiveFtp, Conversation
-from lab.boundary.stage import Stage
+from lab.boundary.stage import SLOWNESS, Stage
 from lab.errors import SandboxError
 
 _SO_MARK, _IP_TRANSPARENT = 36, 19
-_PATIENCE = 3.0
+_PATIENCE = 3.0 * SLOWNESS
 
 
 def converse(stage: Stage, act: Conversation) -> None:

@@ -13,11 +13,12 @@ from functools import lru_cache
 from lab.boundary import features, perform, stage, steps, watch
 from lab.boundary.row import Measured, Reading, Row
 from lab.errors import LabError, RuleRefused, SandboxError, UnsupportedError
-from lab.kernel.features import dormant
+from lab.kernel import command
+from lab.kernel.features import dormant, in_guest
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
 
-_PATIENCE = 2.0
+_PATIENCE = 2.0 * stage.SLOWNESS
 
 
 def measure(sandbox: Sandbox, row: object) -> Measured:
@@ -56,7 +57,9 @@ def _missing(sandbox: Sandbox, name: str) -> str:
     """Say why a feature is not there; empty if it is."""
     feature = features.find(name)
     asleep = dormant(feature.modules)
-    if asleep:
+    if asleep and in_guest():
+        command.run(("modprobe", "-a", *asleep))
+    elif asleep:
         return f"{name}: module {asleep[0]} is not loaded; modprobe {asleep[0]} to run it"
     netns = Netns.create("trial")
     try:

@@ -15,6 +15,7 @@ from lab.boundary.nfqueue import PacketQueue
 from lab.boundary.row import Row
 from lab.boundary.watch import Watched
 from lab.errors import SandboxError
+from lab.kernel.features import in_guest
 from lab.kernel.netlink import NLM_REQUEST, messages
 from lab.kernel.nftables import Nft
 from lab.kernel.route import Lookup, Router
@@ -23,7 +24,9 @@ from lab.topology.build import Network, build
 
 _NEWLINK, _GETLINK, _UP, _RUNNING = 16, 18, 0x1, 0x40
 _LOCAL_TABLE = 255
-_PATIENCE = 3.0
+SLOWNESS = 10 if in_guest() else 1
+"""How much longer than usual to wait for anything: an emulated processor is slow."""
+_PATIENCE = 3.0 * SLOWNESS
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from lab.errors import SandboxError
 _CHILD = Path(__file__).with_name("throwaway.py")
 _PATIENCE = 120  # seconds for all trials; one program gets ten
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)*\S*")
+GUEST = "fwmark_lab.guest=1"
+"""On the command line of the kernel where ``lab.vm`` started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,11 @@ def _run_child(trials: Iterable[Trial], as_nobody: bool) -> tuple[Entry, list[An
     said = json.loads(done.stdout)
     answers = [Answer(ok, reason or "works") for ok, reason in said["answers"]]
     return Entry(said["entered"], said["refused"]), answers
+
+
+def in_guest() -> bool:
+    """Tell whether this is a guest of the lab's own, whose modules are nobody else's."""
+    return GUEST in read("/proc/cmdline").split()
 
 
 def dormant(modules: Iterable[str]) -> tuple[str, ...]:
