@@ -43,6 +43,17 @@ class Netfilter:
         for _ in self._answers():
             pass
 
+    def transact(self, batch: bytes) -> None:
+        """Send the messages of one transaction, at least one of which asks for acknowledgement.
+
+        Raises OSError as the kernel says of the first one that it refuses.
+        """
+        self.socket.send(batch)  # it is carried out, and answered, before this returns
+        answers = [struct.unpack_from("=i", payload)[0] for _, payload in self.pending()]
+        if not answers or any(answers):
+            number = next((-answer for answer in answers if answer), errno.EPROTO)
+            raise OSError(number, f"netlink: {os.strerror(number)}")
+
     def dump(self, kind: int, family: int, body: bytes = b"") -> Iterator[Attributes]:
         """Yield the attributes of each object of a dump. Raises OSError."""
         self._send(kind, NLM_REQUEST | NLM_DUMP, family, body, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 
 from lab.errors import UnsupportedError
 
@@ -12,13 +13,11 @@ _ECHO = 1 << 5
 
 
 class Nft:
-    """One libnftables context; it speaks to the namespace in which it was made."""
+    """One libnftables context; it speaks to the namespace in which it is used first."""
 
     def __init__(self) -> None:
         self._lib = _library()
-        self._context = ctypes.c_void_p(self._lib.nft_ctx_new(0))
-        self._lib.nft_ctx_buffer_output(self._context)
-        self._lib.nft_ctx_buffer_error(self._context)
+        self._opened: ctypes.c_void_p | None = None
 
     def run(self, commands: str, *, echo: bool = False, handles: bool = False) -> tuple[str, str]:
         """Run commands as one transaction; return (output, error text), one of which is empty.
@@ -26,17 +25,28 @@ class Nft:
         ``echo`` prints each added object as the kernel has it; ``handles`` adds their handles.
         """
         flags = _STATELESS | (_ECHO | _HANDLE if echo else 0) | (_HANDLE if handles else 0)
-        self._lib.nft_ctx_output_set_flags(self._context, flags)
-        failed = self._lib.nft_run_cmd_from_buffer(self._context, commands.encode())
-        output = self._lib.nft_ctx_get_output_buffer(self._context).decode(errors="replace")
-        error = self._lib.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+        context = self._context()
+        self._lib.nft_ctx_output_set_flags(context, flags)
+        failed = self._lib.nft_run_cmd_from_buffer(context, commands.encode())
+        output = self._lib.nft_ctx_get_output_buffer(context).decode(errors="replace")
+        error = self._lib.nft_ctx_get_error_buffer(context).decode(errors="replace")
         return output, (error or "refused without a message") if failed else ""
 
     def close(self) -> None:
         """Free the context and its netlink socket."""
-        self._lib.nft_ctx_free(self._context)
+        if self._opened is not None:
+            self._lib.nft_ctx_free(self._opened)
+            self._opened = None
+
+    def _context(self) -> ctypes.c_void_p:
+        if self._opened is None:
+            self._opened = ctypes.c_void_p(self._lib.nft_ctx_new(0))
+            self._lib.nft_ctx_buffer_output(self._opened)
+            self._lib.nft_ctx_buffer_error(self._opened)
+        return self._opened
 
 
+@lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
     try:
         lib = ctypes.CDLL("libnftables.so.1")

@@ -49,6 +49,11 @@ _PLAIN_KINDS = (
     Kind("meta l4proto tcp", 32),
     Kind(f"meta l4proto udp @th,64,16 {MAGIC:#x}", 64),
 )
+_KEY = "typeof numgen inc mod 1 . @th,32,96 . meta mark"
+_SETS = f"""
+ set {_PLAIN} {{ {_KEY}; size {_SIZE}; flags dynamic; }}
+ set {_TRACKED} {{ {_KEY} . ct mark; size {_SIZE}; flags dynamic; }}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +67,21 @@ class Note:
     outer: bool = False
 
 
-def ruleset(
+def rulesets(
     points: tuple[Point, ...], *, tracked: bool, noted: bool = True, carries: Family | None = None
-) -> str:
-    """Write the recorder's table for one namespace; ``tracked`` adds the ctmark.
+) -> list[str]:
+    """Write the recorder's table for one namespace, one chain at a time.
 
-    Without ``noted`` the points only trace, which is enough where nobody has rules. ``carries``
-    is the family of the packets to look for inside tunnels.
+    ``tracked`` adds the ctmark. Without ``noted`` the points only trace, which is enough where
+    nobody has rules. ``carries`` is the family of the packets to look for inside tunnels.
     """
     kinds = _PLAIN_KINDS + (carried(carries) if carries else ())
-    chains = [
-        _chain(number, point, _set(point, tracked) if noted else "", kinds)
+    sets = _SETS if noted else ""
+    chains = (
+        _chain(number, point, _set(point, tracked, noted), kinds)
         for number, point in enumerate(points)
-    ]
-    key = "typeof numgen inc mod 1 . @th,32,96 . meta mark"
-    sets = (
-        f"""
- set {_PLAIN} {{ {key}; size {_SIZE}; flags dynamic; }}
- set {_TRACKED} {{ {key} . ct mark; size {_SIZE}; flags dynamic; }}
-"""
-        if noted
-        else ""
     )
-    return f"table inet {TABLE} {{{sets}{''.join(chains)}}}\n"
+    return [f"table inet {TABLE} {{{sets}{chain}}}\n" for chain in chains]
 
 
 def name(number: int) -> str:
@@ -92,7 +89,9 @@ def name(number: int) -> str:
     return f"p{number}"
 
 
-def _set(point: Point, tracked: bool) -> str:
+def _set(point: Point, tracked: bool, noted: bool) -> str:
+    if not noted:
+        return ""
     sees = point.hook not in _TRACKING_HOOKS or point.priority > CONNTRACK
     return _TRACKED if tracked and sees else _PLAIN
 

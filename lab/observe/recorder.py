@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lab.kernel import template
 from lab.kernel.netlink import Netfilter, lost
-from lab.kernel.nftables import Nft
 from lab.observe import carried, nftrace, probes, xtrace
 from lab.observe.chains import ChainKey, Hooked, base_chains, rule_handles
 from lab.observe.passes import Pass, legacy_passes, merge, nft_passes
@@ -54,7 +54,6 @@ class Recorder:
         network: Network,
         node: str,
         points: tuple[Point, ...],
-        nft: Nft,
         *,
         tracked: bool,
         legacy: bool,
@@ -65,15 +64,14 @@ class Recorder:
         ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables, and without ``noted``
         packets are traced only.
         """
+        inside = network.family if self.carries else None
+        rulesets = probes.rulesets(points, tracked=tracked, noted=noted, carries=inside)
+        table = template.transaction(rulesets, network.home)
         with network.namespaces[node].inside(network.home):
-            inside = network.family if self.carries else None
-            rules = probes.ruleset(points, tracked=tracked, noted=noted, carries=inside)
-            _, error = nft.run(rules)
-            if error:
-                raise OSError(0, f"the recorder was refused on {node}: {error}")
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
             log = xtrace.listen(_BUFFER, network.family) if legacy else None
             query = Netfilter()
+            query.transact(table)
             bases, handles = (base_chains(query), rule_handles(query)) if noted else ({}, {})
             watch = Watch(node, points, noted, trace, log, bases, handles)
             query.close()

@@ -80,7 +80,6 @@ def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
             bench.network,
             node,
             points,
-            bench.sites[node].nft,
             tracked=node in ruled and benches.tracks_connections(bench, node),
             legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
             noted=node in ruled,

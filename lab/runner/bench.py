@@ -44,8 +44,7 @@ def set_up(experiment: Experiment, sandbox: Sandbox, stack: ExitStack) -> Bench:
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():
-        with network.namespaces[node].inside(network.home):
-            context = Nft()
+        context = Nft()
         stack.callback(context.close)
         sites[node] = Site(node, Installed(experiment.family, experiment.variant), context)
     _sysctls(experiment, network)

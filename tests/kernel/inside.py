@@ -8,15 +8,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lab import runner
 from lab.errors import SandboxError
-from lab.kernel import command, features, netns
+from lab.kernel import command, features, netns, template
+from lab.kernel.netlink import Netfilter
 from lab.kernel.netns import Netns
+from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.rule import Rule
@@ -140,6 +142,31 @@ def _fresh(place: Sandbox) -> Iterator[None]:
     finally:
         place.home.enter()
         made.close()
+
+
+def installed_twice(place: Sandbox, rulesets: Any) -> tuple[str, str]:
+    """Install by nft, and as the messages of one transaction; return how nft lists either."""
+    listed = []
+    messages = template.transaction(rulesets, place.home)
+    for by_nft in (True, False):
+        with _fresh(place), closing(Nft()) as nft, closing(Netfilter()) as netlink:
+            if by_nft:
+                nft.run("".join(rulesets))
+            else:
+                netlink.transact(messages)
+            listed.append(nft.run("list ruleset")[0])
+    return listed[0], listed[1]
+
+
+def refused_in_part(place: Sandbox, ruleset: Any) -> tuple[str, str]:
+    """Install a transaction whose rules the kernel refuses; return the error and what is there."""
+    messages = template.transaction([ruleset], place.home)
+    with _fresh(place), closing(Nft()) as nft, closing(Netfilter()) as netlink:
+        try:
+            netlink.transact(messages.replace(b"immediate\0", b"immediatf\0"))
+        except OSError as problem:
+            return str(problem.strerror), nft.run("list ruleset")[0]
+    return "", ""
 
 
 def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lab.native.iptables_text import changes
 from lab.native.ledger import Ledger
 from lab.native.rule import Rule
+from lab.observe import places, probes
 from lab.record import Run
 from lab.registry.software import Software
 from lab.scenario import Scenario
@@ -37,6 +38,22 @@ def test_first_packets_are_never_lost(inside: Inside) -> None:
 def test_nothing_arrives_after_settling(inside: Inside) -> None:
     """What was sent before has arrived when settle returns, through two namespaces."""
     assert inside("settled", 500) == (2000, 2000, 0)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_recorder_is_the_same_without_nft_reading_it(inside: Inside, noted: bool) -> None:
+    """The messages made from the kernel's dump install exactly what nft installs."""
+    points = places.points("node", ()) if noted else places.ends("pod-a")
+    rulesets = probes.rulesets(points, tracked=True, noted=noted)
+    by_nft, by_messages = inside("installed_twice", rulesets)
+    assert by_messages == by_nft
+    assert by_nft.count("chain p") == len(points)
+
+
+def test_a_refused_transaction_raises_and_leaves_nothing(inside: Inside) -> None:
+    """The recorder is there as a whole or not at all."""
+    (ruleset, *_) = probes.rulesets(places.ends("pod-a"), tracked=False, noted=False)
+    assert inside("refused_in_part", ruleset) == ("netlink: No such file or directory", "")
 
 
 def test_observation_does_not_switch_connection_tracking_on(
