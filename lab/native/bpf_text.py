@@ -113,20 +113,30 @@ class Program:
     verdict: Verdict
     target: str
 
-    def may_match(self, mark: int, source: str = "", destination: str = "") -> bool:
-        """Tell whether a packet may meet the conditions, as far as mark and addresses say.
+    def may_match(
+        self,
+        mark: int,
+        source: str = "",
+        destination: str = "",
+        ports: tuple[int, int] | None = None,
+    ) -> bool:
+        """Tell whether a packet may meet the conditions, as far as mark, addresses and ports say.
 
-        Addresses may be unknown.
+        Addresses may be unknown, ports (of source and destination) as well.
         """
-        return all(_may_hold(c, mark, source, destination) for c in self.conditions)
+        return all(_may_hold(c, mark, source, destination, ports) for c in self.conditions)
 
     def __str__(self) -> str:
         return f"tc {self.hook} {self.device}"
 
 
-def _may_hold(condition: Condition, mark: int, source: str, destination: str) -> bool:
+def _may_hold(
+    condition: Condition, mark: int, source: str, destination: str, ports: tuple[int, int] | None
+) -> bool:
     if isinstance(condition, MarkIs):
         return (mark & condition.mask == condition.value) == condition.equal
+    if isinstance(condition, Port):
+        return ports is None or ports[condition.offset // 2] == condition.number
     if not source:
         return True
     if isinstance(condition, Kind):

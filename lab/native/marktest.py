@@ -1,7 +1,7 @@
 """Which bits a rule tests and writes, read from its text [pure].
 
 Understands iptables (``-m mark``, ``-m connmark``, MARK, CONNMARK), nft expressions on
-``meta mark`` and ``ct mark``, and ``ip rule fwmark``.
+``meta mark`` (also plain ``mark``) and ``ct mark``, ``ip rule fwmark`` and the lab's eBPF programs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from lab.traffic.flow import Field
 _IPTABLES = re.compile(r"-m (mark|connmark) (! )?--mark (\S+)")
 _FWMARK = re.compile(r"\bfwmark (\S+)")
 _NUMBER = r"(0x[0-9a-fA-F]+|\d+)"
-_NFT_MASKED = re.compile(rf"\b(meta|ct) mark (?:&|and) {_NUMBER} (==|!=)? ?{_NUMBER}")
-_NFT_PLAIN = re.compile(rf"(?<!set )\b(meta|ct) mark (==|!=)? ?{_NUMBER}(?! *[.:])")
+_WORD = r"(?<![\w-])(?<!skbedit )(?:(meta|ct) )?mark"
+_NFT_MASKED = re.compile(rf"{_WORD} (?:&|and) {_NUMBER} (==|!=)? ?{_NUMBER}")
+_NFT_PLAIN = re.compile(rf"(?<!set ){_WORD} (==|!=)? ?{_NUMBER}(?! *[.:])")
+_SETS = re.compile(r"(?<![\w-])mark set ")
 _RESTORES = re.compile(r"--restore-mark|meta mark set ct mark")
 
 
@@ -51,7 +53,7 @@ def _tests(text: str) -> Iterator[MarkTest]:
         yield MarkTest("mark" if kind == "mark" else "ctmark", _mark(mark), not inverted)
     for mark in _FWMARK.findall(text):
         yield MarkTest("mark", _mark(mark), not text.startswith(("not ", "rule add not ")))
-    condition = text.split(" set ")[0] if " mark set " in text else text
+    condition = text.split(" set ")[0] if _SETS.search(text) else text
     for kind, mask, operator, value in _NFT_MASKED.findall(condition):
         yield MarkTest(_field(kind), Mark(_int(value), _int(mask)), operator != "!=")
     for kind, operator, value in _NFT_PLAIN.findall(condition):
@@ -69,7 +71,7 @@ def saves(text: str) -> bool:
 
 
 def _field(kind: str) -> Field:
-    return "mark" if kind == "meta" else "ctmark"
+    return "ctmark" if kind == "ct" else "mark"
 
 
 def _mark(text: str) -> Mark:

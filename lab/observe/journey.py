@@ -13,6 +13,7 @@ from lab.observe import tc
 from lab.observe.assemble import Lookups, events
 from lab.observe.passes import Pass
 from lab.observe.policy import choose
+from lab.points import LAST
 from lab.record import Dropped, Event, Hit, PolicyRule, Reading, Routed, Timeline, Write
 from lab.traffic.flow import Direction
 from lab.traffic.packets import read_tag
@@ -156,7 +157,7 @@ def _events(
         found.extend(mine)
         last = segment
     if last is not None and (last.outer or not last.ends_here):
-        found.extend(_vanished(last, found))
+        found.extend(_vanished(last, found, lookups[last.node], roads))
     return found
 
 
@@ -182,10 +183,18 @@ def _written_at_tc(
     )
 
 
-def _vanished(last: Segment, found: Sequence[Event]) -> Iterable[Dropped]:
+def _vanished(
+    last: Segment, found: Sequence[Event], lookups: Lookups, roads: Mapping[str, Roads]
+) -> Iterable[Dropped]:
     if any(isinstance(e, Dropped) for e in found):
         return
     end = last.passes[-1]
+    read = [e for e in found if isinstance(e, Reading)]
+    if end.hook == "postrouting" and read and last.node in roads:
+        program = tc.dropped(end, read[-1], lookups, roads[last.node].devices)
+        if program is not None:
+            yield Dropped(last.node, "egress", LAST, program, "dropped by this program")
+            return
     routed = [e for e in found if isinstance(e, Routed) and e.node == last.node]
     unpacked = last.outer and last.ends_here
     reason = _policy_of(end) or (_SEALED if unpacked else _reason(end.hook, routed))

@@ -44,7 +44,7 @@ class Headers(NamedTuple):
     """What identifies a packet, and where it comes from and goes to at that moment.
 
     ``outer``: it is the packet of a tunnel; ``packet`` says nothing until it is known which packet
-    it carries (``lab.observe.carried``).
+    it carries (``lab.observe.carried``). ``port`` is the destination's.
     """
 
     packet: bytes
@@ -52,6 +52,7 @@ class Headers(NamedTuple):
     destination: str
     source_port: int
     outer: bool = False
+    port: int = 0
 
 
 class Message(NamedTuple):
@@ -143,7 +144,7 @@ def headers(network: bytes, transport: bytes) -> Headers | None:
         protocol = network[6]
         source = socket.inet_ntop(socket.AF_INET6, network[8:24])
         destination = socket.inet_ntop(socket.AF_INET6, network[24:40])
-    port = int.from_bytes(transport[:2], "big")
+    port, to = int.from_bytes(transport[:2], "big"), int.from_bytes(transport[2:4], "big")
     if protocol in _TUNNELS:
         return Headers(b"", source, destination, 0, outer=True)
     start = 4 if protocol == _TCP else 8
@@ -151,4 +152,4 @@ def headers(network: bytes, transport: bytes) -> Headers | None:
     if len(packet) < 12:
         return None
     outer = protocol == _UDP and packet[:2] != _TAGGED
-    return Headers(packet, source, destination, port, outer)
+    return Headers(packet, source, destination, port, outer, to)

@@ -1,4 +1,4 @@
-"""Which eBPF program wrote a mark between two namespaces' hooks.
+"""Which eBPF program wrote a mark between two namespaces' hooks, or ended a packet's way there.
 
 A program at tc ingress runs before every netfilter hook, one at tc egress after them: their writes
 show only at the next reading. A packet from another namespace comes in with mark 0 (veth erases
@@ -41,6 +41,19 @@ def entering(
             passed.add(("egress", _device(left_by, devices, arriving=False)))
         rule = _writer(before, first, passed, lookups)
         yield Write(lookups.node, "ingress", FIRST, "mark", before, first.mark, rule)
+
+
+def dropped(
+    left_by: Pass, last: Reading, lookups: Lookups, devices: Mapping[int, str]
+) -> int | None:
+    """Return the program that drops a packet at the egress of the device it left by, if any."""
+    device, headers = _device(left_by, devices, arriving=False), left_by.headers
+    addresses, ports = (last.source, last.destination), (headers.source_port, headers.port)
+    for rule, program in lookups.programs:
+        here = (program.hook, program.device) == ("egress", device)
+        if here and program.verdict == "drop" and program.may_match(last.mark, *addresses, ports):
+            return rule
+    return None
 
 
 def _device(one: Pass, devices: Mapping[int, str], *, arriving: bool) -> str:

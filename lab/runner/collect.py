@@ -152,7 +152,8 @@ def _end(outcome: Outcome, lines: Sequence[Timeline], rules: Sequence[Rule]) -> 
                 return (
                     f"{line.direction} ended on {event.node} in {event.hook}, {event.reason}{rule}"
                 )
-    return outcome.error or _taken(lines) or "no packet was seen"
+    unseen = "sent, and seen at no hook: dropped by its device, XDP or tc"
+    return outcome.error or _taken(lines) or ("" if lines else unseen) or "no reason was seen"
 
 
 def _taken(lines: Sequence[Timeline]) -> str:

@@ -117,7 +117,9 @@ tc egress eth1: drop if mark & 0xf00 == 0xe00 and ip
     )
     assert run.flows[0].fate.arrived == 0
     dropped = [e for e in _request(run).events if isinstance(e, Dropped)]
-    assert dropped[-1].hook == "postrouting"
+    assert dropped[-1].hook == "egress"
+    assert dropped[-1].rule is not None
+    assert "drop if mark" in run.rules[dropped[-1].rule].written
 
 
 def test_a_packet_is_redirected_past_the_stack(pool: Pool) -> None:

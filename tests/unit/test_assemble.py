@@ -31,7 +31,7 @@ def shares(rules: list[Rule], marks: list[int], after: int) -> list[tuple[str, i
     lookups = Lookups(
         "node",
         rules,
-        lambda point, packet, mark: noted[point],
+        lambda point, *_: noted[point],
         lambda family, table, chain, handle: handle - 1,
         lambda table, chain, position: None,
     )

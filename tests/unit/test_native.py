@@ -221,6 +221,12 @@ def test_the_word_include_in_a_comment_is_no_directive() -> None:
         ("ct mark & 0xff0000 != 0x0 accept", MarkTest("ctmark", Mark(0, 0xFF0000), False)),
         ("meta mark 0x5 accept", MarkTest("mark", Mark(5, WORD), True)),
         ("meta mark != 7 accept", MarkTest("mark", Mark(7, WORD), False)),
+        ("mark 0x5 accept", MarkTest("mark", Mark(5, WORD), True)),
+        ("mark and 0xff00 != 0x100 return", MarkTest("mark", Mark(0x100, 0xFF00), False)),
+        (
+            "tc ingress a: mark = 0x5, accept if mark & 0xf == 0x1",
+            MarkTest("mark", Mark(1, 0xF), True),
+        ),
     ],
 )
 def test_conditions_on_marks_are_understood(text: str, expected: MarkTest) -> None:
@@ -234,6 +240,8 @@ def test_conditions_on_marks_are_understood(text: str, expected: MarkTest) -> No
         "-j MARK --set-xmark 0x1/0x1",
         "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
         "meta mark set 0x1",
+        "mark set 0x1",
+        "tc filter add dev a ingress u32 match u32 0 0 action skbedit mark 5",
         "meta mark set meta mark & 0xff00ffff ^ 0x40000",
         "ct mark set meta mark & 0xff",
         "-p udp --dport 41641 -j ACCEPT",
