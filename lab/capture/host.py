@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,8 +50,8 @@ _PROGRAMS = (
     ("tc", "-V"),
     ("ipset", "--version"),
 )
-_MOST_FILTERS = 4096
-"""Lists of filters that are read; each takes a process of some milliseconds."""
+_PATIENCE = 60.0
+"""Seconds for the filters of all devices; each list takes a process of some milliseconds."""
 
 
 def capture() -> tuple[Manifest, dict[str, str]]:
@@ -178,12 +179,14 @@ def _filters(notes: list[str]) -> str:
     qdiscs = ask("tc", "qdisc", "show")
     lines = [qdiscs]
     places = list(dict.fromkeys(listings.filtered(qdiscs)))
-    for place in places[:_MOST_FILTERS]:
+    until = time.monotonic() + _PATIENCE
+    for number, place in enumerate(places):
+        if time.monotonic() > until:
+            notes.append(f"filters of {len(places) - number} places: no end within {_PATIENCE:g} s")
+            break
         try:
             if text := ask("tc", "filter", "show", *place).strip():
                 lines.append(f"# tc filter show {' '.join(place)}\n{text}\n")
         except Unread as problem:
             notes.append(str(problem))
-    if len(places) > _MOST_FILTERS:
-        notes.append(f"the filters of {len(places) - _MOST_FILTERS} places are left out")
     return "".join(lines)

@@ -7,7 +7,8 @@ are kept as nft lists them, unless they hold what only xtables can say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,22 +19,48 @@ from lab.kernel.features import dormant
 from lab.lint.source import LARGEST
 
 _BUILTIN = ("raw", "mangle", "nat", "filter", "security")
+_XTABLES = ("ip", "ip6", "bridge", "arp")
+"""The families in which programs of xtables make tables, under built-in names."""
 _FAMILIES = {"iptables": "ip", "ip6tables": "ip6"}
 _NET = Path("/proc/thread-self/net")
 _MOST_JSON = 4 * LARGEST
 
 
+@dataclass(slots=True)
+class _Tables:
+    """The tables of nftables, and what became of saving those that iptables-nft would make."""
+
+    known: tuple[Table, ...] = ()
+    problem: str = ""
+    saved: set[Table] = field(default_factory=set)
+    broken: dict[Table, str] = field(default_factory=dict)
+
+    def all(self) -> tuple[Table, ...]:
+        """Return them. Raises Unread where nft cannot list them."""
+        if self.problem:
+            raise Unread(self.problem)
+        return self.known
+
+
 def parts() -> Iterator[Part]:
     """Read the rules, and the names of sets."""
-    broken: dict[Table, str] = {}
-    whole: set[Table] = set()
+    tables = _tables()
     for program in _FAMILIES:
-        yield part(f"{program}-nft.save", partial(_nft, program, whole, broken))
+        yield part(f"{program}-nft.save", partial(_nft, program, tables))
     for program in _FAMILIES:
         yield part(f"{program}-legacy.save", partial(_legacy, program))
-    listing = part("ruleset.nft", partial(_ruleset, whole, broken))
+    listing = part("ruleset.nft", partial(_ruleset, tables))
     yield listing
     yield part("sets.txt", partial(_sets, listing))
+
+
+def _tables() -> _Tables:
+    if dormant(("nf_tables",)):  # asking would load it
+        return _Tables()
+    try:
+        return _Tables(listings.tables(ask("nft", "list", "tables")))
+    except Unread as problem:
+        return _Tables(problem=str(problem))
 
 
 # --- iptables ------------------------------------------------------------------------------------
@@ -48,21 +75,18 @@ def _save(program: str, variant: str) -> str:
     return plain if ("nf_tables" in version(plain)) == (variant == "nft") else installed(name)
 
 
-def _nft(program: str, whole: set[Table], broken: dict[Table, str], _: list[str]) -> str:
-    """Save the tables of iptables-nft; add them to ``whole``, or to ``broken`` with the reason."""
-    if dormant(("nf_tables",)):
-        return ""
-    if not is_installed("nft"):
+def _nft(program: str, tables: _Tables, _: list[str]) -> str:
+    """Save each table of iptables-nft by itself; one that is mixed would hide the others."""
+    if tables.problem:
         return _checked(ask(_save(program, "nft")))
-    family = _FAMILIES[program]
-    found = [t for t in _tables() if t.family == family and t.name in _BUILTIN]
     texts = []
-    for table in found:
-        try:
-            texts.append(_checked(ask(_save(program, "nft"), "-t", table.name)))
-            whole.add(table)
-        except Unread as problem:
-            broken[table] = str(problem)
+    for table in tables.known:
+        if table.family == _FAMILIES[program] and table.name in _BUILTIN:
+            try:
+                texts.append(_checked(ask(_save(program, "nft"), "-t", table.name)))
+                tables.saved.add(table)
+            except Unread as problem:
+                tables.broken[table] = str(problem)
     return "\n".join(texts)
 
 
@@ -89,31 +113,29 @@ def _legacy(program: str, _: list[str]) -> str:
 # --- nftables ------------------------------------------------------------------------------------
 
 
-def _tables() -> tuple[Table, ...]:
-    return listings.tables(ask("nft", "list", "tables"))
-
-
-def _ruleset(whole: set[Table], broken: dict[Table, str], notes: list[str]) -> str:
-    if dormant(("nf_tables",)):
-        return ""
-    rest = [table for table in _tables() if table not in whole]
+def _ruleset(tables: _Tables, notes: list[str]) -> str:
+    rest = [table for table in tables.all() if table not in tables.saved]
     if not rest:
         return ""
     text = ask("nft", "-s", "-T", "list", "ruleset")
-    untrue = [table for table in _with_xt(text) if table in rest]
-    for table in untrue:
-        reason = broken.get(table, "no program that is asked here can list them")
+    untrue = listings.warned(text) | {table for table in rest if _has_xt(table)}
+    for table in sorted(untrue.intersection(rest)):
+        reason = tables.broken.get(table, "no program that is asked here can list them")
         notes.append(
             f"table {table} is left out: nft does not list its xtables rules truly; {reason}"
         )
-    return listings.ruleset(text, {*whole, *untrue}, notes)
+    return listings.ruleset(text, tables.saved | untrue, notes)
 
 
-def _with_xt(text: str) -> Sequence[Table]:
+def _has_xt(table: Table) -> bool:
+    """Look into the JSON of a table that xtables may have made: old releases warn of nothing."""
+    if table.family not in _XTABLES or table.name not in (*_BUILTIN, "broute"):
+        return False
+    listing = ("nft", "-j", "-t", "list", "table", table.family, table.name)
     try:
-        return sorted(listings.with_xt(ask("nft", "-j", "-t", "list", "ruleset", most=_MOST_JSON)))
+        return table in listings.with_xt(ask(*listing, most=_MOST_JSON))
     except (Unread, ValueError, KeyError, TypeError):  # built without JSON, or too large
-        return sorted(listings.warned(text))
+        return False
 
 
 def _sets(listing: Part, notes: list[str]) -> str:
