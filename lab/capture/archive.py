@@ -258,18 +258,26 @@ def packed(manifest: Manifest, files: Mapping[str, str]) -> bytes:
 
 
 def write(content: bytes, path: Path) -> None:
-    """Put an archive where only its owner reads it; it is whole or not there. Raises UsageError."""
+    """Put an archive where only its owner reads it; it is whole or not there. Raises UsageError.
+
+    A pipe or a device is written to, and never replaced by a file.
+    """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+        else:
+            _replace(content, path.resolve())
     except OSError as problem:
         raise UsageError(f"cannot write {str(path)!r}: {problem.strerror}") from None
+
+
+def _replace(content: bytes, path: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     made = Path(name)  # mkstemp gives it mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         made.replace(path)
-    except OSError as problem:
-        raise UsageError(f"cannot write {str(path)!r}: {problem.strerror}") from None
     finally:
         with suppress(FileNotFoundError):
             made.unlink()

@@ -32,17 +32,22 @@ PASSED_OVER = re.compile(r"net\..*\b(?:send_redirects|proxy_\w+|arp_ignore|nf_co
 
 
 @contextmanager
-def namespace(script: str = "") -> Iterator[list[str]]:
-    """Run a script in a new namespace; give the words before a command that is to run there."""
-    script = f"set -e\n{script}\necho ready\nexec sleep infinity"
-    with subprocess.Popen(("unshare", "--net", "sh"), stdin=-1, stdout=-1, text=True) as process:
+def namespace(script: str = "", *, without: Sequence[str] = ()) -> Iterator[list[str]]:
+    """Run a script in a new namespace; give the words before a command that is to run there.
+
+    Then the programs named by ``without`` are not installed there.
+    """
+    hidden = "\n".join(f"mount --bind /dev/null $(readlink -f $(command -v {p}))" for p in without)
+    script = f"set -e\n{script}\n{hidden}\necho ready\nexec sleep infinity"
+    maker = ("unshare", "--net", "--mount", "sh")
+    with subprocess.Popen(maker, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdin
         assert process.stdout
         try:
             process.stdin.write(script)
             process.stdin.close()
             assert process.stdout.readline() == "ready\n"
-            yield ["nsenter", "--target", str(process.pid), "--net"]
+            yield ["nsenter", "--target", str(process.pid), "--net", "--mount"]
         finally:
             process.kill()
 
@@ -148,8 +153,11 @@ def test_a_ruleset_can_be_loaded_again(root: None, option: list[str]) -> None:
     assert ("8.8.8.8" in text) == ("of Ann" in text) == (option == [])
 
 
-MIXED = """
-iptables-nft -t mangle -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff
+MASKED = (
+    "iptables-nft -t mangle -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff"
+)
+MIXED = f"""
+{MASKED}
 iptables-nft -t filter -A FORWARD -m mark --mark 0x40000/0xff0000 -j ACCEPT
 nft add chain ip filter own
 nft 'add rule ip filter own meta mark set meta mark & 0xff00ffff | 0x40000'
@@ -181,6 +189,35 @@ def test_what_no_program_lists_truly_is_left_out_and_told(root: None) -> None:
     (gap,) = host.manifest.gaps
     assert gap.file == "ruleset.nft"
     assert gap.reason.startswith("table ip filter is left out: nft does not list its xtables rules")
+
+
+@pytest.mark.parametrize(
+    ("without", "told"),
+    [
+        ("nft", {"ruleset.nft": "'nft' is not installed", "sets.txt": "sets of nftables"}),
+        ("ipset", {"sets.txt": "sets of ipset: 'ipset' is not installed"}),
+        ("tc", {"tc.txt": "'tc' is not installed; install the package 'iproute2'"}),
+        ("iptables-nft", {"ruleset.nft": "'iptables-nft-save' is not installed"}),
+        ("iptables-legacy", {"iptables-legacy.save": "'iptables-legacy-save' is not installed"}),
+    ],
+)
+def test_a_missing_program_is_told_and_the_rest_is_there(
+    root: None, without: str, told: dict[str, str]
+) -> None:
+    """What it would have listed is not taken for empty."""
+    legacy = "iptables-legacy -t mangle -A OUTPUT -j MARK --set-mark 0x5/0xff"
+    with namespace(f"{NATIVE}\n{MASKED}\n{legacy}", without=[without]) as inside:
+        host = taken(inside)
+    gaps = {gap.file: gap.reason for gap in host.manifest.gaps if "elements" not in gap.reason}
+    assert set(gaps) == set(told)
+    assert all(part in gaps[name] for name, part in told.items())
+    unread = {name for name in told if name not in host.files}
+    assert unread == {name for name in told if name not in ("sets.txt", "ruleset.nft")} | (
+        {"ruleset.nft"} if without == "nft" else set()
+    )
+    if without != "iptables-nft":
+        assert "--restore-mark --nfmask 0xff --ctmask 0xff" in host.files["iptables-nft.save"]
+    assert "ct mark and 0xff" not in host.files.get("ruleset.nft", "")
 
 
 def test_capturing_makes_no_legacy_table(root: None) -> None:

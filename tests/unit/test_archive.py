@@ -281,3 +281,21 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot write"):
         archive.write(PACKED, tmp_path / "missing" / "x.tar.gz")
     assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_a_pipe_is_written_to_and_a_link_is_followed(tmp_path: Path) -> None:
+    """Neither is replaced by a file: root may well say ``-o /dev/null``."""
+    pipe, link, there = (tmp_path / name for name in ("pipe", "link", "there"))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        archive.write(b"whole", pipe)
+        assert os.read(reader, 100) == b"whole"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to(there)
+    archive.write(b"first", link)
+    archive.write(b"whole", link)
+    assert link.is_symlink()
+    assert there.read_bytes() == b"whole"
