@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
+from lab.registry.places import arranged
 from lab.registry.software import Software
 from lab.traffic.flow import FAMILIES, Family
 
@@ -92,7 +93,7 @@ class Scenario:
         return Experiment(
             topology=self.topology,
             pod_prefix=self.pod_prefix(),
-            software=order,
+            software=arranged(order),
             beside=self.software,
             family=family,
             variant=variant,

@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+CAPTURED = (
+    *("parse", "mapping", "bits", "flows", "learn", "archive", "listings", "pseudonyms"),
+    *("listed", "shapes", "known", "split", "roles", "texts", "sysctls", "owners", "tell"),
+)
+"""What becomes of rules that were captured or given; reading them from a host is another thing."""
 LAYERS = (  # from the bottom; a module may import those of its own layer and of the ones below
     ("errors", "marks", "points", "shard"),
     (
@@ -27,8 +32,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("record",),
     ("verdict",),
     ("pairs", "codec", "saved", "report", "reported", "shrink", "lint", "bits", "fidelity"),
-    tuple(f"capture.{name}" for name in ("parse", "mapping", "bits", "flows", "learn")),
-    tuple(f"capture.{name}" for name in ("archive", "listings", "pseudonyms")),
+    tuple(f"capture.{name}" for name in CAPTURED),
     ("traffic.settle",),
     ("kernel",),
     ("topology",),

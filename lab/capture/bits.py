@@ -32,9 +32,12 @@ class Owned:
         return f"{told} ({self.reason})"
 
 
-def owned(subject: Subject, owns: str = "") -> Owned:
-    """Return the bits that rules write or test; ``owns`` (``value/mask`` or a mask) overrides."""
-    found = {field: _mask(subject, field) for field in ("mark", "ctmark")}
+def owned(subject: Subject, owns: str = "", *, cleared: bool = True) -> Owned:
+    """Return the bits that rules write or test; ``owns`` (``value/mask`` or a mask) overrides.
+
+    Without ``cleared`` bits count that rules set or test, not those that they only clear.
+    """
+    found = {field: _mask(subject, field, cleared) for field in ("mark", "ctmark")}
     writers = sum(bool(line.writes) for line in subject.lines)
     testers = sum(bool(line.tests) for line in subject.lines)
     if not owns:
@@ -52,13 +55,15 @@ def _rules(count: int) -> str:
     return f"{count} rule{'s' * (count != 1)}"
 
 
-def _mask(subject: Subject, field: str) -> int:
-    mask = 0
+def _mask(subject: Subject, field: str, cleared: bool) -> int:
+    mask = copied = 0
     for line in subject.lines:
         for write in line.writes:
             if write.field == field:
-                mask |= write.copies if write.copies else write.changes
+                copied |= write.copies
+                if not write.copies:
+                    mask |= write.changes if cleared else write.sets
         for test in line.tests:
             if test.field == field:
                 mask |= test.mark.mask
-    return mask
+    return mask | copied if cleared or not mask else mask

@@ -50,12 +50,13 @@ _ADDRESS = re.compile(
     r"(?<![\w.:/-])((?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?"
     r"|(?=[0-9a-f]*:[0-9a-f:]*:)[0-9a-f:]{3,39}(?:/\d+)?)(?![\w:/]|\.\d)"
 )
+_HOST = re.compile(r"/(?:32|128)$")
 _GUESSES = (
     ("pods", re.compile(r"cali|lxc|veth|eni|cni|gke|azv|docker|br-|weave|vethwe")),
     ("tunnel", re.compile(r"wg|tun|tailscale|utun|ppp|wt|nordlynx|kubespan|vpn")),
     ("wire", re.compile(r"eth|en[opsx]|wlan|wl[opsx]|bond|wan|br|lan|vlan")),
 )
-_SAME = {"lo": "lo", "eth0": "uplink", "eth1": "lan"}
+SAME = {"lo": "lo", "eth0": "uplink", "eth1": "lan"}
 _KEPT = ("127.", "0.0.0.0", "224.", "255.255.255.255", "169.254.", "::", "fe80", "ff0")
 
 
@@ -91,7 +92,8 @@ class Mapping:
         return before + _ONE.sub(one, found["name"])
 
     def _address(self, found: re.Match[str]) -> str:
-        role = dict(self.addresses).get(found[1])
+        known = dict(self.addresses)
+        role = known.get(found[1]) or known.get(_HOST.sub("", found[1]))
         return found[1] if role is None else ADDRESSES[role]
 
 
@@ -111,11 +113,11 @@ def devices(tool: str, text: str) -> Iterator[str]:
 def addresses(text: str) -> Iterator[str]:
     """Yield the addresses and prefixes in a text that could be of the host's own networks."""
     for found in _ADDRESS.finditer(text):
-        if not found[1].startswith(_KEPT) and not _here(found[1]):
+        if not found[1].startswith(_KEPT) and not is_here(found[1]):
             yield found[1]
 
 
-def _here(address: str) -> bool:
+def is_here(address: str) -> bool:
     """Tell whether an address or prefix holds one of the topology's own."""
     try:
         network = ip_network(address, strict=False)
@@ -134,14 +136,23 @@ def _in(texts: Sequence[str]) -> Iterator[str]:
     return (text for text in texts if _ADDRESS.fullmatch(text))
 
 
-def guess(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Map interfaces by what their names usually mean; others are left out."""
-    wanted = list(dict.fromkeys(names))
-    found = {name: _SAME[name] for name in wanted if name in _SAME}
-    wires = iter([role for role in ("uplink", "lan") if role not in found.values()])
-    pods = iter(("pod-a", "pod-b"))
+def guess(names: Iterable[str], told: dict[str, str] | None = None) -> tuple[tuple[str, str], ...]:
+    """Map interfaces by what their names usually mean; others are left out.
+
+    What is ``told`` of some is not asked again, and its roles are taken.
+    """
+    taken = told or {}
+    wanted = [name for name in dict.fromkeys(names) if name not in taken]
+    roles = set(taken.values())
+    found = {name: SAME[name] for name in wanted if name in SAME}
+    found = {name: role for name, role in found.items() if role not in roles}
+    roles |= set(found.values())
+    wires = iter([role for role in ("uplink", "lan") if role not in roles])
+    pods = iter([role for role in ("pod-a", "pod-b") if role not in roles])
     for name in wanted:
         role = found.get(name) or _role(name, wires, pods)
+        if told and role in ("tunnel", "lo") and role in roles:
+            continue  # another tunnel is none of the topology's
         if role:
             found[name] = role
     return tuple((name, found[name]) for name in wanted if name in found)

@@ -6,12 +6,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lab.commands import given as given_rules
-from lab.commands import options
+from lab.commands import host, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _JUNIT = click.option(
 )
 
 
-@click.command(epilog=f"{options.ENTRY_HELP}\n\n{given_rules.HELP}")
+@click.command(epilog=f"{options.ENTRY_HELP}\n\n{given_rules.HELP}\n\n{host.HELP}")
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option(
     "--order",
@@ -96,26 +96,35 @@ def check(
     fwmark-lab check tailscale@1.1.0 calico@3.20 --family ipv4 --iptables nft
     fwmark-lab check kubernetes portmap --junit result.xml --save runs/
     fwmark-lab check tailscale ./node.rules ./ruleset.nft --map enp3s0=uplink
+    fwmark-lab check host.tar.gz                what is on this host coexists?
+    fwmark-lab check host.tar.gz tailscale      may it be installed there?
 
     Exit code: 0 all survive, 1 a conflict, 2 inconclusive, 3 internal error, 4 usage.
     """  # noqa: D301 - click reads the backspace
     _check_targets(junit, save)
-    software, given = given_rules.parties(names, maps, owns)
-    software = options.placed(software, places)
+    question = host.question(names, maps, owns, places)
+    if question:
+        software, given = question.software, question.given
+        scenario = host.scenario(question, order, family, variant, flows)
+    else:
+        software, given = given_rules.parties(names, maps, owns)
+        scenario = _scenario(options.placed(software, places), order, family, variant, flows)
     options.check_flows(flows, software)
+    if question:
+        host.show(question.host, verbose)
     for one in given:
         given_rules.show(one)
     from lab.runner.pool import Pool
 
     with Pool(jobs or 0) as pool:  # the workers start while the rest is imported
-        if given:
-            software = given_rules.learned(pool, software, options.families(family))
-        scenario = _scenario(software, order, family, variant, flows)
-        runs = _run(pool, scenario)
+        if given or question:
+            scenario = given_rules.learned(pool, scenario)
+        before = host.before(question, scenario) if question else ()
+        runs = _run(pool, [*scenario.experiments(), *before])
         kept = _keep(pool, scenario) if keep else ""
         if save:
             _save(runs, save)
-        code = _answer(runs, as_json, junit, verbose)
+        code = _answer(runs, as_json, junit, verbose, question)
         if kept:
             click.echo(kept, err=as_json)
     return code
@@ -158,8 +167,7 @@ def _check_targets(junit: Path | None, save: Path | None) -> None:
         saved.prepare(save)
 
 
-def _run(pool: Pool, scenario: Scenario) -> list[Run]:
-    experiments = list(scenario.experiments())
+def _run(pool: Pool, experiments: Sequence[Experiment]) -> list[Run]:
     return list(_with_progress(experiments, pool.run(experiments)))
 
 
@@ -191,15 +199,28 @@ def _save(runs: Sequence[Run], folder: Path) -> None:
     saved.save(runs, folder)
 
 
-def _answer(runs: Sequence[Run], as_json: bool, junit: Path | None, verbose: bool) -> int:
+def _answer(
+    runs: Sequence[Run],
+    as_json: bool,
+    junit: Path | None,
+    verbose: bool,
+    question: host.Question | None = None,
+) -> int:
     from lab.report.conflicts import report
     from lab.verdict.outcome import exit_code
 
-    answer = report(runs)
+    if question is None:
+        answer = report(runs)
+        code, told, more = exit_code(list(answer.verdicts)), [], {}
+    else:
+        found = host.answer(question, runs)
+        answer = report([r for r in runs if host.is_whole(question, r)], found.verdicts)
+        code, told = host.exit_code(question, found), host.told(question, answer, found)
+        more = {"host": host.content(question), "answer": told, "exit_code": code}
     if junit:
         _write_junit(answer, junit)
-    _print(answer, as_json, verbose)
-    return exit_code(list(answer.verdicts))
+    _print(answer, as_json, verbose, told, more)
+    return code
 
 
 def _write_junit(answer: Report, path: Path) -> None:
@@ -211,12 +232,17 @@ def _write_junit(answer: Report, path: Path) -> None:
         raise UsageError(f"cannot write {str(path)!r}: {problem.strerror}") from None
 
 
-def _print(answer: Report, as_json: bool, verbose: bool) -> None:
+def _print(
+    answer: Report, as_json: bool, verbose: bool, told: Sequence[str], more: dict[str, Any]
+) -> None:
     if as_json:
         from lab.report import json_file
 
-        click.echo(json_file.text(json_file.content(answer)))
-    else:
-        from lab.report import page, text
+        click.echo(json_file.text(json_file.content(answer) | more))
+        return
+    from lab.report import page, text
 
-        page.show(text.render(answer, page.width(sys.stdout), verbose), sys.stdout)
+    columns = page.width(sys.stdout)
+    page.show(text.render(answer, columns, verbose), sys.stdout)
+    for sentence in told:
+        page.show(page.wrapped(sentence, columns, "bold"), sys.stdout)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lab.registry.software import Software
     from lab.runner.pool import Pool
     from lab.scenario import Scenario
-    from lab.traffic.flow import Family
 
 owns_option = click.option(
     "--owns",
@@ -34,6 +33,13 @@ HELP = """Rules can be given as they are, too: the path of iptables-save text, o
 'ip rule' output or of sysctls; files of one program are joined by +. Their bits are told from what
 they write and test, their interfaces from their names; both are shown, and --owns and --map
 override them. What they rely on is what a run of them alone shows."""
+
+
+def native(names: Sequence[str]) -> bool:
+    """Tell whether any of the arguments names files of native text."""
+    from lab.capture.parse import is_native
+
+    return any(is_native(name) for name in names)
 
 
 def parties(
@@ -96,25 +102,27 @@ def _rules(software: Software) -> str:
     return f"{len(units((software,)))} rules of {tools}"
 
 
-def learned(
-    pool: Pool, software: Sequence[Software], families: Sequence[Family]
-) -> tuple[Software, ...]:
-    """Run given rules alone, and let them rely on what is seen. Raises UsageError for none."""
+def learned(pool: Pool, scenario: Scenario) -> Scenario:
+    """Let given rules rely on what a run of them alone shows. Raises UsageError for nothing."""
+    from dataclasses import replace
+
     from lab.capture.parse import RELEASE
 
     known = tuple(
-        _learned(pool, one, families) if one.release == RELEASE else one for one in software
+        _learned(pool, scenario, one) if one.release == RELEASE else one
+        for one in scenario.software
     )
     if not any(one.flows for one in known):
         raise UsageError("nothing to judge: no flow of the lab passes a rule with marks there")
-    return known
+    return replace(scenario, software=known)
 
 
-def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Software:
+def _learned(pool: Pool, scenario: Scenario, software: Software) -> Software:
+    from dataclasses import replace
+
     from lab.capture.learn import learned as learn
-    from lab.scenario import Scenario
 
-    alone = Scenario((software,), families=tuple(families), variants=("nft",))
+    alone = replace(scenario, software=(software,), variants=scenario.variants[:1], flows=())
     known = learn(software, list(pool.run(alone.experiments())))
     if not known.flows:
         click.echo(
@@ -127,10 +135,3 @@ def _learned(pool: Pool, software: Software, families: Sequence[Family]) -> Soft
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     click.echo(f"  {software.name} relies on: {', '.join(names[:10])}{more}", err=True)
     return known
-
-
-def learned_scenario(pool: Pool, scenario: Scenario) -> Scenario:
-    """Let the given rules of a scenario rely on what a run of them alone shows."""
-    from dataclasses import replace
-
-    return replace(scenario, software=learned(pool, scenario.software, scenario.families))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.commands import given, options
+from lab.commands import given, host, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=options.ENTRY_HELP)
-@click.argument("names", nargs=-1, required=True, metavar="ENTRY ENTRY...")
+@click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option("--flow", metavar="NAME", help="The flow, by name or software/name.")
 @click.option(
     "--order",
@@ -48,11 +48,12 @@ def shrink(
     \b
     fwmark-lab shrink tailscale calico@3.20 --flow tailnet-to-lan -o reproduce.sh
     sh reproduce.sh
+    fwmark-lab shrink host.tar.gz -o reproduce.sh
     """  # noqa: D301 - click reads the backspace
     from lab.runner.pool import Pool
 
     with Pool(2) as pool:
-        scenario = given.learned_scenario(pool, _scenario(names, flow, order, family, variant))
+        scenario = given.learned(pool, _scenario(names, flow, order, family, variant))
         found = reduced(pool, scenario, _worst(pool, scenario))
     write(found, output or "-")
     return 0
@@ -80,11 +81,14 @@ def _scenario(
 ) -> Scenario:
     from lab.scenario import Scenario
 
-    software = options.entries(names)
+    flows = (flow,) if flow else ()
+    question = host.question(names, (), ())
+    software = question.software if question else options.entries(names)
     if len(software) < 2:
         raise UsageError("a conflict takes at least two entries; expected ENTRY ENTRY…")
-    flows = (flow,) if flow else ()
     options.check_flows(flows, software)
+    if question:
+        return host.scenario(question, order, family, "both", flows)
     return Scenario(
         software,
         families=options.families(family),

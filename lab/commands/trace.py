@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.commands import given, options
+from lab.commands import given, host, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,14 +56,21 @@ def trace(
     \b
     fwmark-lab trace tailscale calico@3.20 --flow tailnet-to-lan
     fwmark-lab trace calico@3.20 --flow pod-to-lan --packet all --family ipv6
+    fwmark-lab trace host.tar.gz --flow tailscale/tailnet-to-lan
     """  # noqa: D301 - click reads the backspace
-    software = options.placed(options.entries(names), places)
-    scenario = _scenario(software, flow, order, family, variant)
+    question = host.question(names, (), (), places)
+    software = question.software if question else options.placed(options.entries(names), places)
+    _check_flow(software, flow)
+    scenario = (
+        host.scenario(question, order, family, "both", (flow or "",))
+        if question
+        else _scenario(software, flow, order, family, variant)
+    )
     ordinal = _ordinal(packet)
     from lab.runner.pool import Pool
 
     with Pool(1) as pool:
-        scenario = given.learned_scenario(pool, scenario)
+        scenario = given.learned(pool, scenario)
         run = next(iter(pool.run([list(scenario.experiments())[-1]])))
     if run.refused:
         raise UsageError(f"cannot be installed together: {run.refused}")
@@ -81,21 +88,24 @@ def _narrowed(flow: FlowRun, ordinal: int | None, packet: str) -> tuple[FlowRun,
     return flow, lines
 
 
+def _check_flow(software: tuple[Software, ...], flow: str | None) -> None:
+    if flow is None:
+        known = ", ".join(sorted(options.flow_names(software)))
+        raise UsageError(f"which flow? add --flow NAME; known: {known}")
+    options.check_flows([flow], software)
+
+
 def _scenario(
     software: tuple[Software, ...], flow: str | None, order: Orders, family: str, variant: str
 ) -> Scenario:
     from lab.scenario import Scenario
 
-    if flow is None:
-        known = ", ".join(sorted(options.flow_names(software)))
-        raise UsageError(f"which flow? add --flow NAME; known: {known}")
-    options.check_flows([flow], software)
     return Scenario(
         software,
         families=options.families(family),
         variants=options.variants(variant),
         orders=order,
-        flows=(flow,),
+        flows=(flow or "",),
     )
 
 

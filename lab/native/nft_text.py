@@ -15,7 +15,7 @@ _COMMAND_START = re.compile(r"\s*(?:add|insert|create) rule ")
 _NO_RULE = re.compile(r"type \w+ hook |policy |comment ")
 _COMMAND = re.compile(
     r"(?:add|insert|create) rule (?:(?P<family>ip6?|inet|netdev|bridge|arp) )?"
-    r"(?P<table>\S+) (?P<chain>\S+) (?P<rule>.+)"
+    r"(?P<table>\S+) (?P<chain>\S+) (?:index (?P<index>\d+) )?(?P<rule>.+)"
 )
 _BASE = re.compile(
     r"type (?P<type>\w+) hook (?P<hook>\w+)(?: devices? [^;]*?)?"
@@ -30,7 +30,7 @@ _FORBIDDEN = re.compile(r"(?:^|[;{}])\s*include\b", re.MULTILINE)
 class NftRule:
     """One rule: the table and chain it goes to, its text and its line number (from 0).
 
-    ``first`` tells that it is inserted before the rules already there.
+    ``position`` is the place before which it is inserted, from 1; 0 is the end of the chain.
     """
 
     family: str
@@ -39,7 +39,7 @@ class NftRule:
     text: str
     number: int
     source: str
-    first: bool = False
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,10 @@ def rules(text: str, source: str = "") -> Iterator[NftRule]:
     for blocks, statement, number in _Reader(hidden):
         found = _rule(blocks, statement)
         if found is not None:
-            family, table, chain, rule = (shown(word) for word in found)
-            first = not blocks and statement.startswith("insert")
-            yield NftRule(family, table, chain, rule, number, sources.get(number, source), first)
+            *words, position = found
+            family, table, chain, rule = (shown(word) for word in words)
+            where = sources.get(number, source)
+            yield NftRule(family, table, chain, rule, number, where, position)
 
 
 def _hide_placeholders(text: str) -> tuple[str, Callable[[str], str]]:
@@ -99,17 +100,26 @@ def _hide_placeholders(text: str) -> tuple[str, Callable[[str], str]]:
     return _PLACEHOLDER.sub(hide, text), show
 
 
-def _rule(blocks: tuple[str, ...], statement: str) -> tuple[str, str, str, str] | None:
+def _rule(blocks: tuple[str, ...], statement: str) -> tuple[str, str, str, str, int] | None:
     if not blocks:
         command = _COMMAND.fullmatch(statement)
         if command is None:
             return None
-        return command["family"] or "ip", command["table"], command["chain"], command["rule"]
+        family, table, chain, rule = command.group("family", "table", "chain", "rule")
+        return family or "ip", table, chain, rule, _position(statement, command["index"])
     table_header = _TABLE.fullmatch(blocks[0])
     chain_header = _CHAIN.fullmatch(blocks[1]) if len(blocks) == 2 else None
     if table_header is None or chain_header is None or _NO_RULE.match(statement):
         return None
-    return table_header["family"] or "ip", table_header["name"], chain_header["name"], statement
+    family, table = table_header["family"] or "ip", table_header["name"]
+    return family, table, chain_header["name"], statement, 0
+
+
+def _position(statement: str, index: str | None) -> int:
+    """Tell before which rule a command puts its own, from 1; nft counts from 0."""
+    if statement.startswith("insert"):
+        return int(index or 0) + 1
+    return int(index) + 2 if index else 0
 
 
 class _Reader:

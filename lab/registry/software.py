@@ -42,6 +42,10 @@ class Ruleset:
 
     ``text`` holds placeholders ``{{ name }}`` for the topology's facts. It begins on ``line`` of
     ``file``. A line ``#@ path#L1-2`` gives the source of the rules that follow it.
+
+    The rules of a ``listed`` one were all in the kernel at once, in the order of their file: in
+    every chain they keep that order, whoever installs the others (see :mod:`lab.registry.places`).
+    ``variant`` is given where one host uses both variants of iptables.
     """
 
     tool: Tool
@@ -51,6 +55,8 @@ class Ruleset:
     source: str = ""
     file: str = ""
     line: int = 1
+    listed: bool = False
+    variant: Literal["", "nft", "legacy"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Registered:
 class Software:
     """One registry entry: a release of a software in one mode.
 
-    ``shares_with`` names software with which it uses the same bits on purpose.
+    ``shares_with`` names software with which it uses the same bits on purpose; ``captured`` is the
+    archive of the host on which its rules were found, where they are not the entry's own.
     """
 
     name: str
@@ -88,6 +95,7 @@ class Software:
     facts: tuple[tuple[str, str, str], ...] = ()
     shares_with: tuple[str, ...] = ()
     file: str = ""
+    captured: str = ""
 
     @property
     def title(self) -> str:

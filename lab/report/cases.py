@@ -71,6 +71,9 @@ class Tried:
         orders = list(dict.fromkeys(c.order for c in self.cases if c in some))
         if not orders or len(orders[0]) == 1:
             return "alone"
+        if any(self.names.captured(title) for title in orders[0]):
+            asked = [self.names.short(t) for t in orders[0] if not self.names.captured(t)]
+            return " then ".join(["as captured", *asked])
         if len(orders) == len(self.orders) > 1:
             return "both orders" if len(orders) == 2 else f"all {len(orders)} orders"
         if len(orders) > 2:

@@ -179,7 +179,7 @@ def _command(report: Report, lead: Verdict, name: str) -> list[str]:
     names = report.names
     parts = [
         f"fwmark-lab {name}",
-        *(names.argument(title) for title in lead.order),
+        *dict.fromkeys(names.argument(title) for title in lead.order),
         "--flow",
         names.flow(lead.owner, lead.flow),
     ]

@@ -20,6 +20,8 @@ class Names:
         found = self._find(title)
         if found is None:
             return title
+        if found.captured and found.file == found.captured:  # no entry has its rules
+            return "the host itself" if found.name == "host" else f"{found.name} of the host"
         mode = "" if found.default_mode else f" ({found.mode})"
         return f"{found.name} {found.release}{mode}"
 
@@ -36,6 +38,8 @@ class Names:
         found = self._find(title)
         if found is None:
             return title
+        if found.captured:
+            return found.captured
         if found.file and not shipped(found.file):
             return found.file
         return f"{found.name}@{found.release}" + ("" if found.default_mode else f":{found.mode}")
@@ -50,6 +54,11 @@ class Names:
         for software in sorted(self.software, key=lambda s: -len(s.title)):
             text = text.replace(software.title, self.full(software.title))
         return text
+
+    def captured(self, title: str) -> bool:
+        """Tell whether the software was found on a captured host."""
+        found = self._find(title)
+        return found is not None and bool(found.captured)
 
     def all(self) -> str:
         """Join the full names: ``a``, ``a and b``, ``a, b and c``."""

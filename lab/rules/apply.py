@@ -46,7 +46,7 @@ def install(software: Software, network: Network, sites: Mapping[str, Site]) -> 
         for ruleset in software.rulesets
         if network.family in ruleset.families
     ]
-    for (node, tool), group in groupby(filled, key=lambda r: (r.node, r.tool)):
+    for (node, tool, _), group in groupby(filled, key=lambda r: (r.node, r.tool, r.variant)):
         namespace = network.namespaces[node]
         with namespace.inside(network.home):
             namespace.assert_inside()

@@ -13,6 +13,8 @@ from lab.native.iptables_text import Change, changes, saved
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules.installed import Installed
+from lab.scenario import Variant
+from lab.traffic.flow import Family
 
 _LINE = re.compile(r"line:? (\d+)")
 
@@ -20,10 +22,11 @@ _LINE = re.compile(r"line:? (\d+)")
 def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) -> None:
     """Load rulesets into the current namespace, in one process, and note whose rules they are.
 
+    All are of one variant of iptables.
     Raises RuleRefused with file and line where iptables-restore does not take a rule.
     """
     replayed = [(ruleset, change) for ruleset in rulesets for change in _changes(ruleset)]
-    program = f"{_prefix(installed)}-restore"
+    program = f"{_program(installed.family, rulesets[0].variant or installed.variant)}-restore"
     result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
     if result.status:
         _check_users(rulesets)
@@ -52,8 +55,8 @@ def _changes(ruleset: Ruleset) -> list[Change]:
         raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
 
 
-def _prefix(installed: Installed) -> str:
-    return f"{'iptables' if installed.family == 'ipv4' else 'ip6tables'}-{installed.variant}"
+def _program(family: Family, variant: Variant) -> str:
+    return f"{'iptables' if family == 'ipv4' else 'ip6tables'}-{variant}"
 
 
 def _refusal(program: str, error: str, rulesets: Sequence[Ruleset]) -> str:
@@ -104,7 +107,7 @@ def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed)
         file=ruleset.file,
         line=ruleset.line + change.number,
     )
-    if installed.variant == "legacy":
+    if (ruleset.variant or installed.variant) == "legacy":
         installed.legacy.apply(change, rule)
     else:
         table = f"{installed.keyword} {change.table}"
@@ -113,10 +116,17 @@ def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed)
 
 def list_rules(installed: Installed) -> None:
     """Add to each rule the text in which iptables-save lists it."""
-    result = command.run((f"{_prefix(installed)}-save",))
-    listing = saved(result.output)
-    if installed.variant == "legacy":
-        installed.legacy.name(listing)
-    else:
-        named = {(f"{installed.keyword} {t}", c): rules for (t, c), rules in listing.items()}
-        installed.nftables.name(named)
+    if installed.legacy.chains:
+        installed.legacy.name(listing(installed, "legacy"))
+    if any(rule.tool == "iptables" for c in installed.nftables.chains.values() for rule in c):
+        installed.nftables.name(listing(installed, "nft"))
+
+
+def listing(installed: Installed, variant: Variant) -> dict[tuple[str, str], list[str]]:
+    """Return the rules of the current namespace, by the ledger's table and chain, in order."""
+    found = saved(command.run((f"{_program(installed.family, variant)}-save",)).output)
+    if variant == "legacy":
+        return found
+    return {
+        (f"{installed.keyword} {table}", chain): rules for (table, chain), rules in found.items()
+    }

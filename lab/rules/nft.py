@@ -57,10 +57,10 @@ def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: I
         line=ruleset.line + found.number,
     )
     change = Change(
-        "insert" if found.first else "append",
+        "insert" if found.position else "append",
         rule.table,
         rule.chain,
-        1,
+        found.position or 1,
         "",
         found.text,
         found.number,
@@ -71,15 +71,21 @@ def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: I
 
 def list_rules(installed: Installed, nft: Nft) -> None:
     """Add to each native rule the text in which nft lists it."""
-    with silent():  # libxtables complains there of targets that it cannot name
-        output, _ = nft.run("list ruleset")
-    listing: dict[tuple[str, str], list[str]] = {}
-    for found in nft_text.rules(output):
-        listing.setdefault((f"{found.family} {found.table}", found.chain), []).append(found.text)
+    listed = listing(nft)
     for key, rules in installed.nftables.chains.items():
-        texts = listing.get(key, [])
+        texts = listed.get(key, [])
         if len(texts) == len(rules):
             installed.nftables.chains[key] = [
                 replace(rule, listed=text) if rule.tool == "nft" else rule
                 for rule, text in zip(rules, texts, strict=True)
             ]
+
+
+def listing(nft: Nft) -> dict[tuple[str, str], list[str]]:
+    """Return the rules of the current namespace, by the ledger's table and chain, in order."""
+    with silent():  # libxtables complains there of targets that it cannot name
+        output, _ = nft.run("list ruleset")
+    found: dict[tuple[str, str], list[str]] = {}
+    for rule in nft_text.rules(output):
+        found.setdefault((f"{rule.family} {rule.table}", rule.chain), []).append(rule.text)
+    return found

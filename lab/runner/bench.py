@@ -13,7 +13,7 @@ from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.registry.facts import addresses
 from lab.registry.software import Software
-from lab.rules import apply
+from lab.rules import apply, places
 from lab.rules.apply import Site
 from lab.rules.installed import Installed
 from lab.scenario import Experiment
@@ -64,6 +64,16 @@ def install(bench: Bench) -> None:
     """Install all software in order. Raises RuleRefused or EntryError with file and line."""
     for software in bench.experiment.software:
         apply.install(software, bench.network, bench.sites)
+    _check_places(bench)
+
+
+def _check_places(bench: Bench) -> None:
+    """Compare what was listed on another host with what the kernel lists now."""
+    rulesets = [r for s in bench.experiment.software for r in s.rulesets if r.listed]
+    for node in {ruleset.node for ruleset in rulesets}:
+        site = bench.sites[node]
+        with bench.network.namespaces[node].inside(bench.network.home):
+            places.check(site.installed, site.nft, {ruleset.file for ruleset in rulesets})
 
 
 def ruled_nodes(bench: Bench) -> list[str]:

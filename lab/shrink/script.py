@@ -17,6 +17,7 @@ from lab.native.bpf_code import assemble
 from lab.native.lines import Line, lines
 from lab.registry.facts import addresses, facts
 from lab.registry.placeholders import fill
+from lab.registry.places import arranged
 from lab.registry.software import Ruleset, Software, Tool
 from lab.shrink import evidence, programs, shell
 from lab.shrink.search import Shrunk
@@ -55,7 +56,8 @@ def script(shrunk: Shrunk, version: str) -> str:
     flow = owner.flows[0]
     family = verdict.family
     everything = library.find(scenario.topology, scenario.pod_prefix())
-    steps = [step for s in scenario.software for step in _steps(s, everything, verdict)]
+    together = arranged(scenario.software)
+    steps = [step for s in together for step in _steps(s, everything, verdict)]
     wanted = {"node", flow.sender, flow.listener or flow.sender, *shrunk.nodes}
     topology = _part(everything, wanted, steps, scenario.sysctls)
     attach = (
@@ -68,6 +70,10 @@ def script(shrunk: Shrunk, version: str) -> str:
     condition = evidence.condition(verdict, counted)
     counts = ["right"] * ("right" in condition) + ["matched"] * (counted is not None)
     everyone = " ".join(shell.function_name(s.title) for s in scenario.software)
+    alone, by_itself = owner.title, ""
+    if owner not in together:  # beside others its rules are inserted among theirs
+        alone = f"{owner.title} alone"
+        by_itself = _install(alone, list(_steps(owner, everything, verdict)), verdict)
     parts = (
         _head(shrunk, version),
         shell.head(_needed(steps, verdict), _root(steps, flow.uid)),
@@ -77,13 +83,14 @@ def script(shrunk: Shrunk, version: str) -> str:
             _install(s.title, [p for p in steps if p.software == s.title], verdict)
             for s in scenario.software
         ),
+        by_itself,
         evidence.probe(probe, topology.node_names(), counted="right" in condition),
-        evidence.matched(counted, f"{_iptables(verdict)}-save -c"),
+        evidence.matched(counted, f"{_iptables(verdict, _variant(steps, counted))}-save -c"),
         shell.traffic(flow, addresses(owner, flow, topology, family), family),
         shell.measure(counts),
         evidence.show(probe, counted),
         shell.conclude(
-            shell.function_name(owner.title),
+            shell.function_name(alone),
             everyone,
             condition,
             arrives=verdict.fate_alone.startswith("delivered"),
@@ -151,7 +158,9 @@ def _needed(steps: list[_Step], verdict: Verdict) -> list[str]:
     tools = {step.ruleset.tool for step in steps}
     found: list[str] = sorted(tools & {"ipset", "tc"})
     if "iptables" in tools:
-        found += [f"{_iptables(verdict)}-restore", f"{_iptables(verdict)}-save"]
+        variants = dict.fromkeys(s.ruleset.variant for s in steps if s.ruleset.tool == "iptables")
+        for program in dict.fromkeys(_iptables(verdict, variant) for variant in variants):
+            found += [f"{program}-restore", f"{program}-save"]
     return found
 
 
@@ -163,8 +172,9 @@ def _root(steps: list[_Step], uid: int) -> str:
     return "rules and sockets of another user take a second user" if uid or owner else ""
 
 
-def _iptables(verdict: Verdict) -> str:
-    return f"{'iptables' if verdict.family == 'ipv4' else 'ip6tables'}-{verdict.variant}"
+def _iptables(verdict: Verdict, variant: str) -> str:
+    program = "iptables" if verdict.family == "ipv4" else "ip6tables"
+    return f"{program}-{variant or verdict.variant}"
 
 
 def _head(shrunk: Shrunk, version: str) -> str:
@@ -202,15 +212,15 @@ def _given(step: _Step, verdict: Verdict) -> Iterator[str]:
         yield shell.sysctls(ruleset.node, [(key.strip(), value.strip()) for key, value in pairs])
     else:
         content = [_blamed(line, ruleset, verdict) for line in step.content]
-        yield shell.feed(f"on {ruleset.node} {_program(ruleset.tool, verdict)}", content)
+        yield shell.feed(f"on {ruleset.node} {_program(ruleset, verdict)}", content)
 
 
-def _program(tool: Tool, verdict: Verdict) -> str:
-    if tool == "iptables":
-        return f"{_iptables(verdict)}-restore --noflush"
-    if tool == "ip":
+def _program(ruleset: Ruleset, verdict: Verdict) -> str:
+    if ruleset.tool == "iptables":
+        return f"{_iptables(verdict, ruleset.variant)}-restore --noflush"
+    if ruleset.tool == "ip":
         return f"ip {_ip(verdict.family)} -batch -"
-    return _PROGRAMS[tool]
+    return _PROGRAMS[ruleset.tool]
 
 
 def _ip(family: Family) -> str:
@@ -224,6 +234,14 @@ def _blamed(line: Line, ruleset: Ruleset, verdict: Verdict) -> str:
         return line.text
     rule = culprit.rule
     return line.text.removesuffix(rule.written) + evidence.signed(rule.tool, rule.written)
+
+
+def _variant(steps: Iterable[_Step], culprit: Culprit | None) -> str:
+    """Return the variant of iptables that a culprit's ruleset asks for, if it does."""
+    for step in steps:
+        if any(_is_blamed(line, step.ruleset, culprit) for line in step.content):
+            return step.ruleset.variant
+    return ""
 
 
 def _counted(steps: Iterable[_Step], verdict: Verdict) -> Culprit | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lab.native import nft_text
-from lab.native.iptables_text import changes
+from lab.native.iptables_text import Change, changes
 from lab.native.lines import lines
 from lab.registry.software import Ruleset, Software
 
+_DEFAULT = re.compile(r":\S+ (?!ACCEPT)[A-Z]+")
 _TARGET = re.compile(r"(?:-j|--jump|-g|--goto) (\S+)")
 
 
@@ -35,11 +36,16 @@ def units(software: Iterable[Software]) -> tuple[Unit, ...]:
 
 def _rule_lines(ruleset: Ruleset) -> Iterator[int]:
     if ruleset.tool == "iptables":
-        yield from (c.number for c in changes(ruleset.text) if c.verb != "declare")
+        yield from (c.number for c in changes(ruleset.text) if _acts(c))
     elif ruleset.tool == "nft":
         yield from dict.fromkeys(rule.number for rule in nft_text.rules(ruleset.text))
     else:
         yield from (line.number for line in lines(ruleset.text))
+
+
+def _acts(change: Change) -> bool:
+    """Tell rules, and what becomes of packets by default, from lines that only make a chain."""
+    return change.verb != "declare" or _DEFAULT.match(change.text) is not None
 
 
 def only(software: Iterable[Software], kept: Iterable[Unit]) -> tuple[Software, ...]:
@@ -66,7 +72,7 @@ def _trim(ruleset: Ruleset, kept: set[int], used: set[tuple[str, str]]) -> Rules
         spare |= {
             change.number
             for change in changes(ruleset.text)
-            if change.verb == "declare" and (change.table, change.chain) not in used
+            if not _acts(change) and (change.table, change.chain) not in used
         }
     left = ["" if number in spare else text for number, text in enumerate(ruleset.text.split("\n"))]
     return replace(ruleset, text="\n".join(left))

@@ -165,17 +165,23 @@ insert rule filter forward meta mark 0x2 drop
 
 def test_nft_rules_are_read_in_order() -> None:
     """Blocks of other objects are passed over, ``;`` within braces and quotes divides nothing."""
-    found = [(r.family, r.table, r.chain, r.text, r.first) for r in nft_text.rules(NFT)]
+    found = [(r.family, r.table, r.chain, r.text, r.position) for r in nft_text.rules(NFT)]
     assert found == [
-        ("ip", "filter", "forward", "meta mark & 0xff == 0x1 accept", False),
-        ("ip", "filter", "forward", "counter", False),
-        ("ip", "filter", "forward", "ct state { established, related } accept", False),
-        ("ip", "filter", "forward", 'log prefix "a; b" drop', False),
-        ("ip", "filter", "short", "meta mark set 0x1", False),
-        ("inet", "other", "pre", "accept", False),
-        ("ip6", "filter", "forward", "drop", False),
-        ("ip", "filter", "forward", "meta mark 0x2 drop", True),
+        ("ip", "filter", "forward", "meta mark & 0xff == 0x1 accept", 0),
+        ("ip", "filter", "forward", "counter", 0),
+        ("ip", "filter", "forward", "ct state { established, related } accept", 0),
+        ("ip", "filter", "forward", 'log prefix "a; b" drop', 0),
+        ("ip", "filter", "short", "meta mark set 0x1", 0),
+        ("inet", "other", "pre", "accept", 0),
+        ("ip6", "filter", "forward", "drop", 0),
+        ("ip", "filter", "forward", "meta mark 0x2 drop", 1),
     ]
+
+
+def test_an_index_says_before_which_rule_one_comes() -> None:
+    """Nft counts rules from 0; ``insert`` puts before that one, ``add`` after it."""
+    text = "insert rule inet a c index 2 drop\nadd rule inet a c index 2 accept"
+    assert [(r.text, r.position) for r in nft_text.rules(text)] == [("drop", 3), ("accept", 4)]
 
 
 def test_a_table_on_one_line_keeps_its_rules() -> None:

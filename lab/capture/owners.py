@@ -1,0 +1,355 @@
+"""From a captured host to software that can be judged: one for each owner of its rules [pure]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lab.capture import flows as generic
+from lab.capture import mapping as maps
+from lab.capture import roles, texts
+from lab.capture.bits import Owned, owned
+from lab.capture.known import Known, known
+from lab.capture.listed import RULESET, Item, items
+from lab.capture.mapping import Mapping as Roles
+from lab.capture.parse import RELEASE, plain
+from lab.capture.shapes import key, shape
+from lab.capture.split import Party, split
+from lab.capture.sysctls import settings
+from lab.errors import UsageError
+from lab.lint.model import Subject
+from lab.lint.parse import Collected
+from lab.native.normal_policy import command, part, route_command
+from lab.registry.placeholders import fill
+from lab.registry.software import Allocation, Ruleset, Software
+from lab.scenario import Variant
+from lab.topology import library
+from lab.traffic.flow import FAMILIES, Family
+
+_SAVED = (
+    "iptables-nft.save",
+    "ip6tables-nft.save",
+    "iptables-legacy.save",
+    "ip6tables-legacy.save",
+)
+_KINDS = {"iptables": "iptables", "nft": "nft", "policy": "policy", "route": "policy"}
+_MADE = ("link", "address", "addr", "neigh", "neighbour", "tunnel", "xfrm")
+_FILTER = re.compile(r"\s*filter .*\b(?:bpf|flower|u32|fw|basic|matchall)\b")
+_XFRM_MARK = re.compile(r"\bmark 0x(?!0+/)")
+_LOST_TABLE = re.compile(r"table .* is left out")
+_DECISIVE = (*_SAVED, RULESET, "ip-rule.txt", "ip6-rule.txt", "ip-route.txt", "ip6-route.txt")
+"""Files without which something of the rules is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A line of a host that is not installed here, and why."""
+
+    place: str
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        shown = f"{self.text.strip()!r}: " if self.text else ""
+        return f"{self.place}: {shown}{self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One party as software; ``owned`` tells the bits of one that no entry explains."""
+
+    party: Party
+    software: Software
+    owned: Owned | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A host, divided: its owners in the order of installation, and all a person should know."""
+
+    source: str
+    owners: tuple[Owner, ...]
+    mapping: Roles
+    foreign: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    sysctls: tuple[tuple[str, str], ...]
+    families: tuple[Family, ...]
+    variant: Variant
+
+    @property
+    def software(self) -> tuple[Software, ...]:
+        """List the owners' software."""
+        return tuple(owner.software for owner in self.owners)
+
+
+def divided(
+    source: str,
+    files: Mapping[str, str],
+    entries: Sequence[Software],
+    asked: Roles,
+    owns: Mapping[str, str],
+) -> Divided:
+    """Divide a host's files among its owners. Raises LabError with file and line.
+
+    ``asked`` is what was asked for by --map, ``owns`` masks by owner, asked for by --owns.
+    """
+    try:
+        found = items(files)
+    except UsageError as problem:
+        raise UsageError(f"{source}:{problem}") from None
+    registry = known(entries)
+    parties = split(found, registry)
+    sysctls = [item for item in found if item.kind == "sysctl"]
+    divider = _Divider(source, files, parties, registry, sysctls, asked)
+    return divider.divided([item for item in found if item.kind != "sysctl"], owns)
+
+
+class _Divider:
+    def __init__(
+        self,
+        source: str,
+        files: Mapping[str, str],
+        parties: tuple[Party, ...],
+        registry: tuple[Known, ...],
+        sysctls: Sequence[Item],
+        asked: Roles,
+    ) -> None:
+        self._source, self._files, self._parties = source, files, parties
+        learned = roles.mapping(parties, registry, files, asked)
+        self._mapping = _guessed(learned, [i for p in parties for i in p.items], parties)
+        here = [k for k in registry if any(k.entry == p.entry for p in parties)]
+        self._settings: dict[str, set[str]] = {}
+        for item in sysctls:
+            ((name, value),) = shape("sysctl", item.normal)
+            self._settings.setdefault(name, set()).add(value)
+        self._env = [i for i in sysctls if not any(key(i) in k.rules for k in here)]
+        self._notes: list[str] = []
+        self._left_out: list[LeftOut] = []
+
+    def divided(self, found: Sequence[Item], owns: Mapping[str, str]) -> Divided:
+        owners = tuple(self._owner(party, found, owns) for party in self._parties)
+        self._programs(owners)
+        variants = {i.variant for i in found if i.kind in ("iptables", "default") and not i.native}
+        variant: Variant = "legacy" if variants == {"legacy"} else "nft"
+        return Divided(
+            self._source,
+            owners,
+            self._mapping,
+            tuple(_foreign(found, self._mapping)),
+            tuple(self._left_out),
+            tuple(self._notes),
+            tuple(settings(self._env, self._mapping, _prefix(owners))),
+            tuple(f for f in FAMILIES if any(i.family in (f, None) for i in found if _rule(i))),
+            variant,
+        )
+
+    def _owner(self, party: Party, everyone: Sequence[Item], owns: Mapping[str, str]) -> Owner:
+        rulesets = tuple(self._rulesets(party, everyone))
+        if party.entry is not None:
+            return Owner(party, replace(party.entry, rulesets=rulesets, captured=self._source))
+        subject = self._subject(party)
+        bits = owned(subject, owns.get(party.name, ""), cleared=False)
+        software = Software(
+            name=party.name,
+            release=RELEASE,
+            mode="-".join(dict.fromkeys(r.tool for r in rulesets)) or "nothing",
+            style="whole-mark" if bits.whole else "bitwise",
+            summary=f"rules of {self._source} that no entry explains",
+            source=self._source,
+            allocations=tuple(
+                Allocation(field, mask, source=self._source) for field, mask in bits.masks() if mask
+            ),
+            rulesets=rulesets,
+            file=self._source,
+            captured=self._source,
+        )
+        software = replace(software, flows=tuple(generic.flows(software, subject, bits)))
+        return Owner(party, software, bits)
+
+    def _subject(self, party: Party) -> Subject:
+        host = Collected()
+        for item in party.items:
+            kind = _KINDS.get(item.kind)
+            if kind == "iptables":
+                text = f"*{item.table}\n{item.text}\nCOMMIT\n"
+                host.add("iptables", text, self._place(item.file), item.line - 1)
+            elif kind == "nft":
+                text = f"add rule {item.table} {item.chain} {item.text}\n"
+                host.add("nft", text, self._place(item.file), item.line)
+            elif kind:
+                host.add("policy", f"{item.text}\n", self._place(item.file), item.line)
+        return host.subject()
+
+    def _place(self, name: str) -> str:
+        return f"{self._source}:{name}"
+
+    # --- rulesets --------------------------------------------------------------------------------
+
+    def _rulesets(self, party: Party, everyone: Sequence[Item]) -> Iterator[Ruleset]:
+        yield from self._made(party)
+        for name in _SAVED:
+            mine = [i for i in party.items if i.file == name]
+            if mine:
+                yield from self._sets(party, name, mine)
+                yield self._iptables(name, mine)
+        native = [i for i in party.items if i.file == RULESET]
+        if native:
+            all_native = [i for i in everyone if i.file == RULESET]
+            text = self._files[RULESET]
+            yield from texts.nft(self._place(RULESET), text, native, all_native, self._mapping)
+        yield from self._policy(party)
+        if party.entry:
+            yield from (r for r in party.entry.rulesets if r.tool in ("tc", "bpf"))
+
+    def _iptables(self, name: str, mine: Sequence[Item]) -> Ruleset:
+        ruleset = texts.iptables(self._place(name), self._files[name], mine, self._mapping)
+        return replace(ruleset, variant=mine[0].variant)
+
+    def _made(self, party: Party) -> Iterator[Ruleset]:
+        """Take from the entry what a listing of rules does not make: its devices and sysctls."""
+        for ruleset in party.entry.rulesets if party.entry else ():
+            if ruleset.tool == "sysctl":
+                lines = ruleset.text.split("\n")
+                yield replace(ruleset, text="\n".join(x if self._holds(x) else "" for x in lines))
+            elif ruleset.tool == "ip":
+                lines = ruleset.text.split("\n")
+                kept = [x if x.split(" ")[0] in _MADE else "" for x in lines]
+                if any(kept):
+                    yield replace(ruleset, text="\n".join(kept))
+
+    def _holds(self, line: str) -> bool:
+        """Tell whether the host has a sysctl as an entry sets it, or does not say."""
+        name, equals, value = (part.strip() for part in line.partition("="))
+        ((wanted, _),) = shape("sysctl", ((name, value),))
+        return not equals or value in self._settings.get(wanted, (value,))
+
+    def _sets(self, party: Party, name: str, mine: Sequence[Item]) -> Iterator[Ruleset]:
+        family = mine[0].family or "ipv4"
+        lines, empty = texts.sets(
+            mine, self._files.get("sets.txt", ""), _entry_sets(party.entry, family)
+        )
+        if empty:
+            self._notes.append(f"{name}: the sets {', '.join(empty)} are made empty")
+        if lines:
+            text = "\n".join(lines)
+            yield Ruleset("ipset", text, "node", (family,), file=self._place("sets.txt"))
+
+    def _policy(self, party: Party) -> Iterator[Ruleset]:
+        for name in dict.fromkeys(i.file for i in party.items if i.kind in ("route", "policy")):
+            mine = {i.line: i for i in party.items if i.file == name}
+            lines = [""] * (len(self._files[name].split("\n")))
+            for number, item in mine.items():
+                is_route = item.kind == "route"
+                text = route_command(item.text) if is_route else command(item.normal)
+                text = self._mapping.applied("ip", plain(text))
+                reason = self._unmet(item, party) if is_route else ""
+                if reason:
+                    place = f"{self._place(name)}:{number}"
+                    self._left_out.append(LeftOut(place, item.text, reason))
+                else:
+                    lines[number - 1] = text
+            families = (next(iter(mine.values())).family or "ipv4",)
+            yield Ruleset("ip", "\n".join(lines), "node", families, file=self._place(name))
+
+    def _unmet(self, item: Item, party: Party) -> str:
+        """Tell why a route cannot be made here, if it cannot."""
+        device, gateway = part(item.normal, "dev"), part(item.normal, "via")
+        made = " ".join(r.text for r in (party.entry.rulesets if party.entry else ()))
+        mapped = dict(self._mapping.devices)
+        if device and device != "lo" and device not in mapped and f" {device} " not in f"{made} ":
+            return f"there is no interface {device!r} here; see --map"
+        if gateway and gateway not in dict(self._mapping.addresses) and not maps.is_here(gateway):
+            return f"nothing here has the address {gateway}; see --map"
+        return ""
+
+    # --- what is not made of rules ---------------------------------------------------------------
+
+    def _programs(self, owners: Sequence[Owner]) -> None:
+        taken = [o for o in owners if any(r.tool in ("tc", "bpf") for r in o.software.rulesets)]
+        for number, line in enumerate(self._files.get("tc.txt", "").split("\n"), 1):
+            if _FILTER.match(line) and not taken:
+                self._leave("tc.txt", number, line, "a listing of tc filters cannot be installed")
+        for owner in taken:
+            self._notes.append(
+                f"tc filters and BPF programs of {owner.software.name} are those of its entry, "
+                "not the host's own, of which a listing is not enough"
+            )
+        for number, line in enumerate(self._files.get("xfrm.txt", "").split("\n"), 1):
+            if _XFRM_MARK.search(line):
+                self._leave("xfrm.txt", number, line, "IPsec is not set up here")
+
+    def _leave(self, name: str, number: int, text: str, reason: str) -> None:
+        self._left_out.append(LeftOut(f"{self._place(name)}:{number}", text, reason))
+
+
+def _rule(item: Item) -> bool:
+    return item.kind in ("iptables", "nft", "policy", "default")
+
+
+def _prefix(owners: Sequence[Owner]) -> str:
+    return next((o.software.pod_prefix for o in owners if o.software.pod_prefix), "veth")
+
+
+def _entry_sets(entry: Software | None, family: Family) -> list[str]:
+    """List the lines of ipset of an entry, its own facts filled in, the topology's left."""
+    if entry is None:
+        return []
+    topology = library.find("kubernetes-node").facts_for(family)
+    own = {name: v4 if family == "ipv4" else v6 for name, v4, v6 in entry.facts}
+    facts = {name: f"{{{{ {name} }}}}" for name in topology} | own
+    return [
+        line
+        for ruleset in entry.rulesets
+        if ruleset.tool == "ipset" and family in ruleset.families
+        for line in fill(ruleset.text, facts, ruleset.file).split("\n")
+        if line and not line.startswith("#")
+    ]
+
+
+def _named(entry: Software) -> Iterator[str]:
+    """Yield the interfaces that an entry calls by their names, wherever it is installed."""
+    for ruleset in entry.rulesets:
+        if ruleset.tool in ("iptables", "nft", "ip"):
+            for line in ruleset.text.split("\n"):
+                if not line.startswith("#"):
+                    yield from maps.devices(ruleset.tool, line)
+
+
+def _guessed(mapping: Roles, items: Sequence[Item], parties: Sequence[Party]) -> Roles:
+    """Add guesses for the interfaces that nothing told, and that no entry means literally."""
+    known = {name for p in parties if p.entry for name in _named(p.entry)} - maps.SAME.keys()
+    told = dict(mapping.devices)
+    names = [name for item in items for name in _devices(item) if name not in known]
+    guessed = maps.guess((*told, *names), told)
+    return replace(mapping, devices=(*mapping.devices, *guessed))
+
+
+def _devices(item: Item) -> Iterator[str]:
+    tool = {"iptables": "iptables", "nft": "nft", "policy": "ip", "route": "ip"}.get(item.kind)
+    if tool:
+        yield from maps.devices(tool, item.text)
+
+
+def _foreign(items: Sequence[Item], mapping: Roles) -> Iterator[str]:
+    """List the interfaces and addresses that nothing of the topology stands for."""
+    devices, addresses = dict(mapping.devices), dict(mapping.addresses)
+    yield from dict.fromkeys(n for i in items for n in _devices(i) if n not in devices)
+    found = (a for i in items if i.kind != "sysctl" for a in maps.addresses(i.text))
+    bare = re.compile(r"/(?:32|128)$")
+    yield from dict.fromkeys(
+        a for a in found if a not in addresses and bare.sub("", a) not in addresses
+    )
+
+
+def gaps(host: Divided, files: Mapping[str, str], told: Iterable[tuple[str, str]]) -> Divided:
+    """Add what an archive says of itself: rules that are not in it are left out as well."""
+    notes, left_out = list(host.notes), list(host.left_out)
+    for name, reason in told:
+        missing = name not in files or _LOST_TABLE.match(reason)
+        if missing and name in _DECISIVE:
+            left_out.append(LeftOut(f"{host.source}:{name}", "", f"not captured: {reason}"))
+        else:
+            notes.append(f"{name}: {reason}")
+    return replace(host, notes=tuple(notes), left_out=tuple(left_out))
