@@ -180,15 +180,63 @@ def test_a_native_rule_among_those_of_iptables_hides_no_other_table(root: None) 
     assert host.manifest.gaps == ()
 
 
+BESIDE = """
+iptables-nft -t filter -N DOCKER
+iptables-nft -t filter -A FORWARD -m comment --comment docker -j DOCKER
+iptables-nft -t filter -A DOCKER -j CONNMARK --save-mark --nfmask 0xf --ctmask 0xf
+nft add chain ip filter ts-forward
+nft insert rule ip filter FORWARD counter jump ts-forward
+nft 'add rule ip filter ts-forward iifname ts0 meta mark set meta mark & 0xff00ffff | 0x40000'
+nft 'add rule ip filter ts-forward oifname ts0 ip saddr 100.64.0.0/10 counter drop'
+nft add chain ip filter last '{ type filter hook forward priority 10; }'
+nft add rule ip filter last jump DOCKER
+"""
+
+
+def test_chains_of_a_mixed_table_are_each_in_the_form_that_is_true(root: None) -> None:
+    """Those of Docker beside those that Tailscale makes by nft: together they load as they were."""
+    everything = ("sh", "-c", "nft -s list ruleset; cat /proc/thread-self/net/ip_tables_names")
+    with namespace(BESIDE) as inside:
+        before = subprocess.run((*inside, *everything), capture_output=True, text=True, check=True)
+        host = taken(inside)
+        after = subprocess.run((*inside, *everything), capture_output=True, text=True, check=True)
+    assert after.stdout == before.stdout
+    assert host.manifest.gaps == ()
+    assert host.files["iptables-nft.save"].splitlines()[1:] == [
+        "*filter",
+        ":FORWARD ACCEPT [0:0]",
+        ":DOCKER - [0:0]",
+        ":ts-forward - [0:0]",
+        "-A FORWARD -j ts-forward",
+        "-A FORWARD -m comment --comment docker -j DOCKER",
+        "-A DOCKER -j CONNMARK --save-mark --nfmask 0xf --ctmask 0xf",
+        "COMMIT",
+    ]
+    listed = host.files["ruleset.nft"]
+    assert "meta mark set meta mark & 0xff04ffff | 0x00040000" in listed
+    assert "\tchain DOCKER {\n\t}\n" in listed
+    assert "CONNMARK" not in listed
+    assert "ct mark" not in listed
+    load = "iptables-nft-restore && nft -f - <<'END'\n" + listed + "END\nnft -s list ruleset"
+    again = subprocess.run(
+        ("unshare", "--net", "sh", "-c", load),
+        input=host.files["iptables-nft.save"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    rules = {line.strip() for line in before.stdout.splitlines() if line.startswith("\t\t")}
+    assert {line.strip() for line in again.stdout.splitlines() if line.startswith("\t\t")} == rules
+
+
 def test_what_no_program_lists_truly_is_left_out_and_told(root: None) -> None:
-    """Rules of xtables in a table that iptables-nft-save does not print."""
-    hidden = "iptables-nft -t filter -A FORWARD -j CONNMARK --save-mark --nfmask 0xf --ctmask 0xf"
+    """A native rule that iptables cannot say, in a chain with one that nft cannot."""
+    hidden = "iptables-nft -t filter -A own -j CONNMARK --save-mark --nfmask 0xf --ctmask 0xf"
     with namespace(f"{MIXED}\n{hidden}") as inside:
         host = taken(inside)
-    assert "table ip filter" not in host.files["ruleset.nft"]
+    assert "0x00040000 counter accept" in host.files["ruleset.nft"]
+    assert "meta mark set" not in host.files["ruleset.nft"]
+    assert "ct mark" not in host.files["ruleset.nft"]
     (gap,) = host.manifest.gaps
-    assert gap.file == "ruleset.nft"
-    assert gap.reason.startswith("table ip filter is left out: nft does not list its xtables rules")
+    assert gap.file == "iptables-nft.save"
+    assert gap.reason.startswith("the rules of chain ip filter own are left out: 'iptables-nft -t ")
 
 
 @pytest.mark.parametrize(
