@@ -57,6 +57,8 @@ class Frame:
     bypass: bool = False
     fragments: tuple[int, ...] = ()
     """Send a 72-byte datagram as three fragments, in this order of their numbers."""
+    segment: int = 0
+    """Of ``tcp``: not the SYN but the data segment with this number, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,18 @@ class WriteBack:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """A BPF program that writes ``mark``, for every process of the machine, until the row ends.
+
+    ``where``: each ``socket`` that is made from now on, or each packet on its way out (``egress``)
+    of a socket or into one (``ingress``).
+    """
+
+    where: Literal["socket", "egress", "ingress"]
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """More commands, once everything is watched; written as in ``Row.built``."""
 
@@ -149,6 +163,7 @@ Act = (
     | Release
     | Tunnel
     | WriteBack
+    | ControlGroup
     | Run
     | Wait
 )

@@ -4,7 +4,10 @@
 NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
 ``wireguard NAME KEY PEER ENDPOINT FWMARK`` is ``wg set``; ``clone DEVICE TARGET MARK`` marks what
 comes in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front
-of each frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark.
+of each frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark; ``gro
+DEVICE`` merges what comes in within a second; ``lwt DEVICE ADDRESS MARK`` adds a route whose
+program marks what takes it; ``control-group`` tries whether programs may be attached to the
+machine's control group.
 """
 
 from __future__ import annotations
@@ -14,10 +17,14 @@ import fcntl
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from lab.boundary import programs
-from lab.kernel import bpf
+from lab.errors import UnsupportedError
+from lab.kernel import bpf, netns
+from lab.kernel.features import in_guest
 from lab.kernel.netlink import NLM_ACK, NLM_REQUEST, attribute
 from lab.kernel.route import Router
 
@@ -26,7 +33,11 @@ _IFNAME, _LINKINFO, _KIND, _DATA = 3, 18, 1, 2
 _NESTED = 0x8000
 _PEER_INFO, _POLICY, _PEER_POLICY, _SCRUB, _PEER_SCRUB, _MODE = 1, 3, 4, 6, 7, 2
 _XDP, _XDP_FD, _XDP_FLAGS, _GENERIC = 43, 1, 3, 2
-_SIOCETHTOOL, _SET_TSO, _SET_GSO = 0x8946, 0x1F, 0x24
+_SIOCETHTOOL, _SET_TSO, _SET_GSO, _SET_GRO = 0x8946, 0x1F, 0x24, 0x2C
+_NEWROUTE, _DESTINATION, _OUT_DEVICE, _ENCAP_TYPE, _ENCAP = 24, 1, 4, 21, 22
+_ENCAP_BPF, _LWT_OUT, _LWT_FD, _LWT_NAME = 6, 2, 1, 2
+_ATTACH = {"ingress": 0, "egress": 1, "socket": 2}
+_HELD = 5 if in_guest() else 1
 _TUNSETIFF, _TUN, _TAP, _NO_PACKET_INFO = 0x400454CA, 1, 2, 0x1000
 
 
@@ -44,7 +55,10 @@ def netkit(name: str, peer: str, scrub: str) -> None:
 
 
 def _link(kind: int, flags: int, index: int, body: bytes) -> None:
-    payload = struct.pack("=BxHiII", 0, 0, index, 0, 0) + body
+    _send(kind, flags, struct.pack("=BxHiII", 0, 0, index, 0, 0) + body)
+
+
+def _send(kind: int, flags: int, payload: bytes) -> None:
     router = Router()
     try:
         header = struct.pack("=IHHII", 16 + len(payload), kind, NLM_REQUEST | NLM_ACK | flags, 1, 0)
@@ -83,6 +97,66 @@ def _ethtool(device: str, what: int, value: int) -> None:
         fcntl.ioctl(sock, _SIOCETHTOOL, request)
 
 
+def gro(device: str) -> None:
+    """Switch receive offload on, and hold packets back for so many seconds that two of them meet.
+
+    The times stand in /sys, which shows the devices of the namespace that it was mounted in.
+    """
+    _ethtool(device, _SET_GRO, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        netns.mount("sysfs", folder, "sysfs")
+        try:
+            settings = Path(folder, "class", "net", device)
+            (settings / "napi_defer_hard_irqs").write_text("1000")
+            (settings / "gro_flush_timeout").write_text(f"{_HELD * 10**9}")
+        finally:
+            netns.unmount(folder)
+
+
+def lwt(device: str, address: str, mark: str) -> None:
+    """Add a route to one address; its program marks packets between OUTPUT and POSTROUTING."""
+    kind = programs.ROUTE_OUT
+    fd = programs.load(kind, programs.write_mark(kind, int(mark, 0)))
+    try:
+        program = attribute(_LWT_FD, struct.pack("=I", fd)) + attribute(_LWT_NAME, b"lab\0")
+        body = attribute(_DESTINATION, socket.inet_aton(address))
+        body += attribute(_OUT_DEVICE, struct.pack("=I", socket.if_nametoindex(device)))
+        body += attribute(_ENCAP_TYPE, struct.pack("=H", _ENCAP_BPF))
+        body += attribute(_ENCAP | _NESTED, attribute(_LWT_OUT | _NESTED, program))
+        # an IPv4 host route of the main table, static, scope link, unicast
+        head = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 254, 4, 253, 1, 0)
+        _send(_NEWROUTE, _CREATE, head + body)
+    finally:
+        os.close(fd)
+
+
+def control_group() -> None:
+    """Attach a program to the root group and detach it again.
+
+    Raises UnsupportedError on a machine that is not a guest: its programs would see every socket.
+    """
+    os.close(attach_to_group("egress", 0))
+
+
+def attach_to_group(where: str, mark: int) -> int:
+    """Attach a program that writes ``mark``; it is detached when the descriptor is closed.
+
+    Raises OSError and UnsupportedError.
+    """
+    if not in_guest():
+        raise UnsupportedError("sees all sockets of a machine; run it in a guest (fwmark-lab vm)")
+    kind = programs.GROUP_SOCKETS if where == "socket" else programs.GROUP_PACKETS
+    group = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fd = programs.load(kind, programs.write_mark(kind, mark))
+        try:
+            return programs.link(fd, group, _ATTACH[where])
+        finally:
+            os.close(fd)
+    finally:
+        os.close(group)
+
+
 def wireguard(name: str, private: str, peer: str, endpoint: str, fwmark: str) -> None:
     """Give a WireGuard device its key, port 51820, fwmark and one peer for all addresses."""
     from pyroute2 import WireGuard
@@ -110,7 +184,7 @@ def clone(device: str, target: str, mark: str) -> None:
 
 def xdp(device: str, mark: str) -> None:
     """Attach an XDP program that puts a mark in front of each frame."""
-    fd = programs.load_xdp(programs.store_metadata(int(mark, 0)))
+    fd = programs.load(programs.XDP, programs.store_metadata(int(mark, 0)))
     try:
         attached = attribute(_XDP_FD, struct.pack("=i", fd))
         attached += attribute(_XDP_FLAGS, struct.pack("=I", _GENERIC))
@@ -133,4 +207,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "clone": clone,
     "xdp": xdp,
     "metadata": metadata,
+    "gro": gro,
+    "lwt": lwt,
+    "control-group": control_group,
 }

@@ -54,6 +54,13 @@ FEATURES: tuple[Feature, ...] = (
     _device("ipip", "CONFIG_NET_IPIP", _ENDS),
     _device("sit", "CONFIG_IPV6_SIT", _ENDS),
     _device("ip6tnl", "CONFIG_IPV6_TUNNEL", "local fd00::1 remote fd00::2", "ip6_tunnel"),
+    _device("ip6gre", "CONFIG_IPV6_GRE", "local fd00::1 remote fd00::2", "ip6_gre"),
+    _device("vti", "CONFIG_NET_IPVTI", f"{_ENDS} key 7", "ip_vti"),
+    Feature("xfrm interface", "CONFIG_XFRM_INTERFACE", "ip link add q0 type xfrm if_id 7",
+            ("xfrm_interface",)),
+    Feature("fou", "CONFIG_NET_FOU_IP_TUNNELS",
+            f"ip link add q0 type ipip {_ENDS} encap fou encap-sport auto encap-dport 5555\n"
+            "ip fou add port 5555 ipproto 4", ("ipip", "fou")),
     _device("wireguard", "CONFIG_WIREGUARD"),
     _device("vrf", "CONFIG_NET_VRF", "table 5"),
     _device("ifb", "CONFIG_IFB"),
@@ -106,6 +113,14 @@ FEATURES: tuple[Feature, ...] = (
     Feature("nft fwd", "CONFIG_NFT_FWD_NETDEV and CONFIG_NFT_DUP_NETDEV",
             'nft table netdev q { chain c { type filter hook ingress device "lo" priority 0; '
             'fwd to "lo"; }; }', ("nft_fwd_netdev", "nft_dup_netdev")),
+    Feature("ebtables mark", "CONFIG_BRIDGE_EBT_MARK_T",
+            "ebtables-nft -t nat -A PREROUTING -p IPv4 -j mark --set-mark 1",
+            ("nft_compat", "ebt_mark", "ebt_ip")),
+    Feature("lwt bpf", "CONFIG_LWTUNNEL_BPF",
+            "ip link set lo up\nip addr add 192.0.2.1/24 dev lo\nlwt lo 192.0.2.2 0x1"),
+    Feature("control group bpf", "CONFIG_CGROUP_BPF", "control-group"),
+    Feature("ipvs", "CONFIG_IP_VS, and the package ipvsadm",
+            "ipvsadm -A -f 5 -s rr", ("ip_vs", "ip_vs_rr")),
     Feature("ping", "the package iputils-ping", "ping -V"),
 )  # fmt: skip
 

@@ -74,8 +74,8 @@ def cheatsheet(kept: Sequence[Results]) -> str:
 def _where(kept: Sequence[Results]) -> str:
     kernels = ", ".join(one.version for one in kept)
     return (
-        f"The last columns say whether the marks were these on Linux {kernels}; *yes*: they were; "
-        "*lacks*: the kernel has no such feature.\n\n"
+        f"The last columns say whether the marks were these on Linux {kernels}.\n"
+        "*lacks*: that kernel, or the machine, has no such feature.\n\n"
     )
 
 

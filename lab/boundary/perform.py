@@ -90,6 +90,10 @@ def _write_back(stage: Stage, act: acts.WriteBack) -> None:
         raise SandboxError(f"no packet came to the program behind {act.node}'s device")
 
 
+def _control_group(stage: Stage, act: acts.ControlGroup) -> None:
+    stage.stack.callback(os.close, devices.attach_to_group(act.where, act.mark))
+
+
 def _run(stage: Stage, act: acts.Run) -> None:
     stage.run(act.commands)
 
@@ -110,6 +114,7 @@ _ACTS: dict[type[acts.Act], Callable[[Stage, Any], None]] = {
     acts.Release: _release,
     acts.Tunnel: _tunnel,
     acts.WriteBack: _write_back,
+    acts.ControlGroup: _control_group,
     acts.Run: _run,
     acts.Wait: _wait,
 }

@@ -1,4 +1,4 @@
-"""Three eBPF programs that the lab's small language cannot say, as instructions.
+"""The eBPF programs that the lab's small language cannot say, as instructions.
 
 Instruction set: Documentation/bpf/standardization/instruction-set.rst; offsets of ``struct
 __sk_buff`` and ``struct xdp_md``, and helper numbers: include/uapi/linux/bpf.h.
@@ -16,7 +16,10 @@ _MARK, _SKB_DATA, _SKB_META = 8, 76, 140
 _XDP_DATA, _XDP_META = 0, 8
 _CLONE_REDIRECT, _ADJUST_META = 13, 54
 _PASS, _UNSPEC = 2, -1
-_XDP_PROGRAM, _LOAD = 6, 5
+_LOAD, _LINK_CREATE = 5, 28
+XDP, GROUP_PACKETS, GROUP_SOCKETS, ROUTE_OUT = 6, 8, 9, 11
+"""Types of programs (``enum bpf_prog_type``)."""
+_SOCKET_MARK = 16
 _SYSCALLS = {"x86_64": 321, "i686": 357, "armv7l": 386, "ppc64le": 361}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,17 +80,37 @@ def _within(body: bytes) -> bytes:
     return end + _code(0x2D, 4, 3, len(body) // 8) + body  # if r4 > r3, skip it
 
 
-def load_xdp(instructions: bytes) -> int:
-    """Load an XDP program and return its descriptor. Raises OSError or UnsupportedError."""
+def write_mark(kind: int, mark: int) -> bytes:
+    """Set the mark of the packet, or of the socket, and let it pass."""
+    offset = _SOCKET_MARK if kind == GROUP_SOCKETS else _MARK
+    return _set(0, mark) + _store(1, 0, offset) + _leave(0 if kind == ROUTE_OUT else 1)
+
+
+def load(kind: int, instructions: bytes) -> int:
+    """Load a program and return its descriptor. Raises OSError or UnsupportedError."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     terms = ctypes.create_string_buffer(b"GPL")
-    content = struct.pack("=IIQQ", _XDP_PROGRAM, len(instructions) // 8, ctypes.addressof(code),
+    content = struct.pack("=IIQQ", kind, len(instructions) // 8, ctypes.addressof(code),
                           ctypes.addressof(terms)).ljust(72, b"\0")  # fmt: skip
+    return _bpf(_LOAD, content, "load such programs")
+
+
+def link(program: int, target: int, attach_type: int) -> int:
+    """Attach a program to a control group for as long as the returned descriptor is open.
+
+    Raises OSError or UnsupportedError.
+    """
+    content = struct.pack("=IIII", program, target, attach_type, 0).ljust(64, b"\0")
+    return _bpf(_LINK_CREATE, content, "attach programs to control groups")
+
+
+def _bpf(command: int, content: bytes, what: str) -> int:
     number = _SYSCALLS.get(os.uname().machine, 280)
-    fd = int(_libc.syscall(number, _LOAD, ctypes.create_string_buffer(content, 72), 72))
+    attributes = ctypes.create_string_buffer(content, len(content))
+    fd = int(_libc.syscall(number, command, attributes, len(content)))
     if fd >= 0:
         return fd
     error = ctypes.get_errno()
     if error == 1:  # EPERM
-        raise UnsupportedError("this user may not load XDP programs; run as root of the machine")
-    raise OSError(error, f"the verifier refused the XDP program: {os.strerror(error)}")
+        raise UnsupportedError(f"this user may not {what}; run as root of the machine")
+    raise OSError(error, f"the kernel refused the eBPF program: {os.strerror(error)}")

@@ -44,11 +44,17 @@ def run(text: str, namespaces: Mapping[str, Netns], home: Netns) -> None:
 
 def run_here(word: str, commands: list[str]) -> None:
     """Run commands that begin with the same word in the current namespace."""
-    if word in _BATCHED and all(c.split()[1] != "netns" for c in commands):
+    if word in _BATCHED and not any(_alone(line) for line in commands):
         _batch(word, commands)
         return
     for line in commands:
         _OWN.get(word, _program)(line)
+
+
+def _alone(line: str) -> bool:
+    """Tell whether a batch cannot hold a command: options are the batch's own."""
+    first = line.split()[1]
+    return first == "netns" or first.startswith("-")
 
 
 def _path(netns: Netns) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.boundary.row import Row
 from lab.boundary.rows import (
+    bpf,
     bridges,
     cheatsheet,
     conntrack,
@@ -20,6 +21,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Bridges", bridges.ROWS),
     ("Tunnels", tunnels.ROWS),
     ("Redirects and copies", redirects.ROWS),
+    ("BPF programs of routes and control groups", bpf.ROWS),
     ("Connection tracking", conntrack.ROWS),
     ("Sockets and the kernel's own answers", sockets.ROWS),
     ("Routing", routing.ROWS),

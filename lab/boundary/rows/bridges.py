@@ -81,4 +81,30 @@ ROWS = (
         readings=(see("b bridge postrouting", 0x155), see("b egress v2", 0x155)),
         needs=("bridge", "br_netfilter", "netdev egress"),
     ),
+    Row(
+        name="bridge, iptables rules where nobody set bridge-nf-call-iptables",
+        change=Change.REWRITTEN,
+        reason="the sysctl is 1 in every new namespace as soon as br_netfilter is there",
+        source="net/bridge/br_netfilter_hooks.c: br_netfilter_sysctl_default",
+        built=_BRIDGE + "b: iptables-legacy -t mangle -A FORWARD -p udp --dport 5000 "
+        "-j MARK --set-mark 0x55\n",
+        sent=(Datagram("a", "10.0.0.3"),),
+        readings=(see("b bridge prerouting", 0), see("b bridge postrouting", 0x55)),
+        needs=("bridge", "br_netfilter"),
+    ),
+    Row(
+        name="bridge, marked by ebtables",
+        change=Change.REWRITTEN,
+        reason="the ip hooks of the bridge device see the same packet",
+        source="net/bridge/netfilter/ebt_mark.c: ebt_mark_tg",
+        built=_BRIDGE + "b: ebtables-nft -t nat -A PREROUTING -p IPv4 --ip-proto udp "
+        "--ip-dport 5000 -j mark --set-mark 0x66 --mark-target CONTINUE\n",
+        sent=(Datagram("a", "10.0.0.2"),),
+        readings=(
+            see("b ingress v1", 0),
+            see("b prerouting -301", 0x66),
+            see("b socket 5000", 0x66),
+        ),
+        needs=("bridge", "ebtables mark"),
+    ),
 )

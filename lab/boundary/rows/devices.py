@@ -260,7 +260,9 @@ _CROSSES = "ipvlan_skb_crossing_ns is called for packets of and to its own host 
 
 
 def _ipvlan(mode: str) -> tuple[Row, ...]:
-    first = _child("c", "i0", f"ipvlan mode {mode}", "10.0.0.3")
+    # children share the MAC address of v1; those of layer 3 do not answer ARP
+    known = "a: ip neigh add 10.0.0.3 lladdr 02:fc:00:01:00:02 dev v0 nud permanent\n"
+    first = _child("c", "i0", f"ipvlan mode {mode}", "10.0.0.3") + known
     second = _child("d", "i1", f"ipvlan mode {mode}", "10.0.0.4")
     seen_in = "b input" if mode == "l3s" else "c prerouting -301"
     sends = Change.KEPT if mode == "l2" else Change.ERASED

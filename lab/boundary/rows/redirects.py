@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.boundary.acts import Datagram, Queue, Release
+from lab.boundary.acts import Answer, Datagram, Queue, Release
 from lab.boundary.row import Change, Reading, Row, see
 from lab.boundary.rows.shared import UDP, leg, marked
 
@@ -223,4 +223,40 @@ QUEUES = (
     ),
 )
 
-ROWS = MIRRED + BPF + COPIES + QUEUES
+_BALANCED = "r: ipvsadm -A -f 5 -s rr\nr: ipvsadm -a -f 5 -r 10.0.2.1:0 -m\n"
+_ANSWERED = "udp sport 5000"
+
+IPVS = (
+    Row(
+        name="IPVS, service by fwmark",
+        change=Change.KEPT,
+        reason="the mark chooses the service at INPUT; the packet goes on with another destination",
+        source="net/netfilter/ipvs/ip_vs_core.c: ip_vs_in_hook, ip_vs_xmit.c: ip_vs_nat_xmit",
+        built=_BALANCED + marked("r", "prerouting", 0x5),
+        sent=(Datagram("a", "10.0.1.254"),),
+        readings=(
+            see("r prerouting", 0x5),
+            see("r output", 0x5),
+            see("r tap rb out", 0x5),
+        ),
+        needs=("ipvs",),
+        network="router",
+    ),
+    Row(
+        name="IPVS, reply of a service by fwmark",
+        change=Change.FRESH,
+        reason="the reply belongs to the connection, and takes no mark from it",
+        source="net/netfilter/ipvs/ip_vs_core.c: handle_response",
+        built=_BALANCED + marked("r", "prerouting", 0x5),
+        sent=(Datagram("a", "10.0.1.254"), Answer("b")),
+        readings=(
+            see("r prerouting", 0x5),
+            see("b socket 5000", 0),
+            see("r postrouting", 0, match=_ANSWERED),
+        ),
+        needs=("ipvs",),
+        network="router",
+    ),
+)
+
+ROWS = MIRRED + BPF + COPIES + QUEUES + IPVS

@@ -149,6 +149,118 @@ OUTPUT = (
     ),
 )  # fmt: skip
 
+_WAY_6 = (
+    leg("a", "w0", "c", "w1", 7)
+    + "a: ip addr add fd07::1/64 dev w0 nodad\nc: ip addr add fd07::2/64 dev w1 nodad\n"
+    + "a: ip route add default via fd07::2 table 77\n"
+    + "a: ip -6 rule add fwmark 0x77/0xff lookup 77\n"
+)
+
+
+def _output_6(name: str, text: str, moves: bool) -> Row:
+    return Row(
+        name=f"output, {name}, ipv6",
+        change=Change.KEPT,
+        reason=_ROUTES if moves else _STAYS,
+        source="net/netfilter/nft_chain_route.c#31, net/ipv6/netfilter/ip6table_mangle.c",
+        built=_WAY_6 + text,
+        sent=(Datagram("a", "fd00::2"),),
+        readings=(
+            see("a postrouting 200", 0x77),
+            see(f"a tap {'v0' if moves else 'w0'} out"),
+            see(f"a tap {'w0' if moves else 'v0'} out", 0x77),
+        ),
+        family="ipv6",
+    )
+
+
+OUTPUT_6 = (
+    _output_6("nft type route at -150", _chain("route", -150), moves=True),
+    _output_6("nft type filter at -150", _chain("filter", -150), moves=False),
+    *(
+        _output_6(f"{program} {table}", _tables(program, table), table == "mangle")
+        for program in ("ip6tables-nft", "ip6tables-legacy")
+        for table in ("mangle", "filter")
+    ),
+)
+
+_TRANSLATED = (
+    "a: nft table ip t { chain o { type nat hook output priority -100; "
+    "udp dport 5000 dnat to 10.0.0.2:6000; }; }\n"
+)
+DNAT = Row(
+    name="output, nft type filter at -150, and DNAT at -100",
+    change=Change.KEPT,
+    reason="with a new destination NAT asks for the route again, and the mark counts then",
+    source="net/netfilter/nf_nat_proto.c: nf_nat_ipv4_local_fn",
+    built=_WAY + _chain("filter", -150) + _TRANSLATED,
+    sent=(Datagram("a", "10.0.0.3"),),
+    readings=(
+        see("a postrouting 200", 0x77, match="udp dport 6000"),
+        see("a tap v0 out"),
+        see("a tap w0 out", 0x77),
+    ),
+)
+
+
+# What wg-quick sets up, with another veth pair in the place of the WireGuard device.
+def _policy_rules(node: str, far: str, gateway: str) -> str:
+    return (
+        leg(node, "w0", far, "w1", 7)
+        + f"{node}: ip route add default via {gateway}\n"
+        + f"{node}: ip route add default dev w0 table 77\n"
+        + f"{node}: ip neigh add 192.0.2.9 lladdr 02:fc:00:07:00:02 dev w0\n"
+        + f"{node}: ip rule add not fwmark 0x77 lookup 77\n"
+        + f"{node}: ip rule add table main suppress_prefixlength 0\n"
+    )
+
+
+def _wg_quick(what: str, to: str, mark: int, device: str, why: str) -> Row:
+    return Row(
+        name=f"wg-quick's policy rules, {what}",
+        change=Change.KEPT if mark else Change.IGNORED,
+        reason=why,
+        source="net/ipv4/fib_rules.c: fib4_rule_suppress",
+        built=_policy_rules("a", "c", "10.0.0.2"),
+        sent=(Datagram("a", to, mark),),
+        readings=(
+            see("a output", mark),
+            see(f"a tap {'v0' if device == 'w0' else 'w0'} out"),
+            see(f"a tap {device} out", mark),
+        ),
+    )
+
+
+def _wg_quick_reply(valid_mark: int) -> Row:
+    return Row(
+        name=f"wg-quick's policy rules, outer packet comes in, rp_filter 1, src_valid_mark "
+        f"{valid_mark}",
+        change=Change.KEPT if valid_mark else Change.DROPPED,
+        reason="without its mark the sender's address is looked up in the table of the tunnel",
+        source="net/ipv4/fib_frontend.c#369",
+        built=_policy_rules("b", "d", "10.0.0.1")
+        + "a: ip addr add 192.0.2.1/32 dev lo\n"
+        + marked("b", "prerouting", 0x77)
+        + "b: sysctl net.ipv4.conf.v1.rp_filter 1\n"
+        f"b: sysctl net.ipv4.conf.v1.src_valid_mark {valid_mark}\n",
+        sent=(Datagram("a", "10.0.0.2", source="192.0.2.1"),),
+        readings=(
+            see("b prerouting", 0x77),
+            see("b input", *((0x77,) if valid_mark else ())),
+        ),
+    )
+
+
+WG_QUICK = (
+    _wg_quick("unmarked packet", "192.0.2.9", 0, "w0", "whatever has no mark goes to the tunnel"),
+    _wg_quick("marked packet", "192.0.2.9", 0x77, "v0",
+              "the tunnel's own packets take the default route of main"),
+    _wg_quick("unmarked packet to a neighbour", "10.0.0.2", 0, "v0",
+              "suppress_prefixlength 0 leaves out main's default route only"),
+    _wg_quick_reply(0),
+    _wg_quick_reply(1),
+)  # fmt: skip
+
 _FORWARD_WAY = (
     leg("r", "w0", "c", "w1", 7)
     + "r: ip route add default via 10.0.7.2 table 77\nr: ip rule add fwmark 0x77 lookup 77\n"
@@ -181,6 +293,9 @@ ROWS = (
     _demux(1),
     _demux(0),
     *OUTPUT,
+    *OUTPUT_6,
+    DNAT,
+    *WG_QUICK,
     _forwarded("prerouting", -300, moves=True),
     _forwarded("prerouting", 100, moves=True),
     _forwarded("forward", -150, moves=False),

@@ -101,6 +101,29 @@ def _accepted(family: Family, value: int, listener: int) -> Row:
     )
 
 
+def _cookie(which: str, match: str, mark: int) -> Row:
+    return Row(
+        name=f"SYN cookies, tcp_fwmark_accept on, {which} marked",
+        change=Change.INHERITED if mark else Change.FRESH,
+        reason="nothing is kept of the SYN: the socket takes the mark of the ACK that returns "
+        "the cookie",
+        source="net/ipv4/syncookies.c: cookie_v4_check",
+        built="b: sysctl net.ipv4.tcp_syncookies 2\nb: sysctl net.ipv4.tcp_fwmark_accept 1\n"
+        + marked("b", "prerouting", 0x22, match),
+        sent=(Conversation("a", "10.0.0.2", "b"),),
+        readings=(
+            see("b input", 0x22, match=match),
+            see("b accepted", mark, word="socket mark"),
+            see("b output", mark, match=_DATA),
+        ),
+    )
+
+
+_COOKIES = (
+    _cookie("only the SYN is", "tcp dport 5000 tcp flags & (syn|ack) == syn", 0),
+    _cookie("all but the SYN are", "tcp dport 5000 tcp flags & syn == 0", 0x22),
+)
+
 _TPROXY = (
     "b: ip rule add fwmark 0x1/0x1 lookup 100\n"
     "b: ip route add local default dev lo table 100\n"
@@ -214,5 +237,6 @@ ROWS = (
         for value in (0, 1)
         for listener in (0, 0x44)
     )
+    + _COOKIES
     + OTHERS
 )

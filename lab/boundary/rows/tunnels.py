@@ -38,6 +38,10 @@ _KINDS = (
           six_inside=True),
     _Kind("ip6tnl", "type ip6tnl mode ipip6 local {near} remote {far} encaplimit none",
           "meta l4proto 4", "ip6tnl", "ipv6"),
+    _Kind("ip6gre", "type ip6gre local {near} remote {far} encaplimit none", "meta l4proto 47",
+          "ip6gre", "ipv6"),
+    _Kind("fou ipip", "type ipip local {near} remote {far} ttl 64 encap fou encap-sport auto "
+          "encap-dport 5555", "udp dport 5555", "fou"),
 )  # fmt: skip
 
 _TX = "iptunnel_xmit: skb_scrub_packet(skb, tunnel->net != dev_net(dev)), then the mark goes along"
@@ -55,8 +59,10 @@ def _ends(kind: _Kind, near: str, far: str) -> str:
 def _end(options: str, made: str, node: str, device: str, ends: tuple[str, ...], inner: str) -> str:
     text = options.format(near=ends[0], far=ends[1], device=device)
     move = f"{made}: ip link set t0 netns {{{node}}}\n" if node != made else ""
+    # the port that takes the outer packets belongs to the namespace of the underlay
+    port = f"{made}: ip fou add port 5555 ipproto 4\n" if "encap fou" in options else ""
     return (
-        f"{made}: ip link add t0 {text}\n{move}"
+        f"{made}: ip link add t0 {text}\n{port}{move}"
         f"{node}: ip addr add {inner} dev t0{' nodad' if ':' in inner else ''}\n"
         f"{node}: ip link set t0 up\n"
     )
@@ -244,6 +250,61 @@ ESP = (
     _inner_esp(" output-mark 0xa00 mask 0xff00", 0xA22),
 )
 
+# if_id 7 joins the states and policies to an xfrm interface, key 7 (a mark) to a vti device.
+_BY_DEVICE = {
+    "xfrm interface": ("type xfrm if_id 7", "if_id 7", "if_id 7"),
+    "vti": ("type vti local {near} remote {far} key 7", "", "mark 7"),
+}
+
+
+def _secured(kind: str) -> str:
+    """Build an ESP tunnel from a to b behind devices."""
+    device, of_state, of_policy = _BY_DEVICE[kind]
+    keys = f"auth hmac(sha1) 0x{'11' * 20} enc cbc(aes) 0x{'22' * 16}"
+    pair = "src 10.0.0.1 dst 10.0.0.2"
+    text = ""
+    for node, way, near, far in (("a", "out", "1", "2"), ("b", "in", "2", "1")):
+        link = device.format(near=f"10.0.0.{near}", far=f"10.0.0.{far}")
+        policy = f"src 0.0.0.0/0 dst 0.0.0.0/0 dir {way} {of_policy} tmpl {pair} proto esp reqid 1"
+        text += (
+            f"{node}: ip link add t0 {link}\n{node}: ip addr add 10.0.9.{near}/24 dev t0\n"
+            f"{node}: ip link set t0 up\n"
+            f"{node}: ip xfrm state add {pair} proto esp spi 0x100 reqid 1 mode tunnel {keys} "
+            f"{of_state}\n{node}: ip xfrm policy add {policy} mode tunnel\n"
+        )
+    return text
+
+
+def _through(kind: str, needs: tuple[str, ...]) -> tuple[Row, Row]:
+    built, esp = _secured(kind), "meta l4proto esp"
+    return (
+        Row(
+            name=f"{kind}, inner to outer",
+            change=Change.INHERITED,
+            reason="the packet itself is encrypted; a vti's key is its mark in the look-up only",
+            source="net/ipv4/ip_vti.c#104, net/xfrm/xfrm_interface_core.c#296",
+            built=built,
+            sent=(Datagram("a", "10.0.9.2", 0x11),),
+            readings=(see("a output", 0x11), see("a egress v0", 0x11, match=esp)),
+            needs=(*needs, "netdev egress"),
+        ),
+        Row(
+            name=f"{kind}, outer to inner",
+            change=Change.INHERITED,
+            reason="the packet itself is decrypted, and scrubbed only for a device elsewhere",
+            source="net/ipv4/ip_vti.c#104, net/xfrm/xfrm_interface_core.c#296",
+            built=built + marked("b", "prerouting", 0x22, esp),
+            sent=(Datagram("a", "10.0.9.2"),),
+            readings=(
+                see("b prerouting -290", 0x22, match=esp),
+                see("b ingress t0", 0x22),
+                see("b socket 5000", 0x22),
+            ),
+            needs=needs,
+        ),
+    )
+
+
 ROWS = (
     tuple(
         row
@@ -254,6 +315,8 @@ ROWS = (
     + tuple(_group_policy(mark) for mark in (0x11, 0x1FFFF, 0xDEADBEEF, 0x490011))
     + WIREGUARD
     + ESP
+    + _through("xfrm interface", ("esp", "xfrm interface"))
+    + _through("vti", ("esp", "vti"))
     + (
         Row(
             name="gre, option fwmark 0x5",
