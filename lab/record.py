@@ -149,7 +149,10 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """One line of ``ip rule``, with its owner where an entry installed it."""
+    """One line of ``ip rule``, with its owner where an entry installed it.
+
+    ``suppress`` is the longest prefix whose routes it passes over, -1 if none.
+    """
 
     priority: int
     table: int
@@ -162,6 +165,7 @@ class PolicyRule:
     destination: str
     rule: int | None
     text: str
+    suppress: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ def choose(policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: 
     """Return the index of the first rule that matches and leads to the answering table.
 
     The kernel names the table that answered but not the rule; of the rules that match the packet
-    it tries them in order, so the first one with that table is the one. With an error, the first
+    it tries them in order, so the first one with that table is the one, unless it passes over
+    routes of so short a prefix (suppress_prefixlength). With an error, the first
     matching rule whose action refuses is the one. A local packet has ``iif`` ``lo``.
     """
     for index, rule in enumerate(policy):
@@ -23,9 +24,15 @@ def choose(policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: 
             continue
         if answer.error and rule.action in _REFUSING:
             return index
-        if not answer.error and rule.action == "lookup" and rule.table == answer.table:
+        leads = rule.action == "lookup" and rule.table == answer.table
+        if not answer.error and leads and _length(answer.prefix) > rule.suppress:
             return index
     return None
+
+
+def _length(prefix: str) -> int:
+    """Return the length of a route's prefix; ``default`` and none have 0."""
+    return int(prefix.partition("/")[2] or 0)
 
 
 def _matches(rule: PolicyRule, question: Lookup, iif: str) -> bool:

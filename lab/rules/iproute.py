@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 import socket
 import struct
+from dataclasses import replace
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel import command
@@ -70,52 +72,50 @@ def policy_rules(
 ) -> tuple[PolicyRule, ...]:
     """Read the policy rules in the order in which the kernel tries them, with their owners."""
     family = socket.AF_INET if installed.family == "ipv4" else socket.AF_INET6
-    listed = [_policy_rule(payload, family) for payload in router.dump_rules(family)]
+    found = [_policy_rule(payload, family) for payload in router.dump_rules(family)]
     owners = {id(rule): number for number, rule in enumerate(rules)}
-    left = list(installed.policy)
-    found = []
-    for policy in listed:
-        owner = next((r for r in left if _is(policy, r.written)), None)
-        if owner is not None:
-            left.remove(owner)
-        number = None if owner is None else owners.get(id(owner))
-        found.append(_owned(policy, number))
+    # A rule that names its preference is known by it; the others are among those left over.
+    for written in sorted(installed.policy, key=lambda r: _preference(r.written) is None):
+        index = next(
+            (n for n, p in enumerate(found) if p.rule is None and _is(p, written.written)), None
+        )
+        if index is not None:
+            found[index] = replace(found[index], rule=owners.get(id(written)))
     return tuple(found)
 
 
-def _owned(policy: PolicyRule, rule: int | None) -> PolicyRule:
-    return PolicyRule(
-        policy.priority,
-        policy.table,
-        policy.action,
-        policy.mark,
-        policy.inverted,
-        policy.iif,
-        policy.oif,
-        policy.source,
-        policy.destination,
-        rule,
-        policy.text,
-    )
+def _preference(written: str) -> int | None:
+    values = dict(itertools.pairwise(written.split()))
+    given = (values[k] for k in ("pref", "priority", "preference", "prio") if k in values)
+    return next(map(int, given), None)
 
 
 def _is(policy: PolicyRule, written: str) -> bool:
-    """Tell whether a kernel rule is the written one: same preference, mark, table and action."""
-    words = written.split()
-    values = dict(itertools.pairwise(words))
-    preference = next(
-        (values[k] for k in ("pref", "priority", "preference", "prio") if k in values), None
-    )
-    if preference is not None and int(preference) != policy.priority:
-        return False
+    """Tell whether a kernel rule is the written one: same preference, selectors and table."""
+    values = dict(itertools.pairwise(written.split()))
+    preference = _preference(written)
     if preference is None and policy.priority in _KERNEL_RULES:
+        return False
+    if preference not in (None, policy.priority):
         return False
     table = values.get("lookup", values.get("table", ""))
     numbers = {name: number for number, name in _TABLES.items()}
     if table and numbers.get(table, int(table) if table.isdigit() else None) != policy.table:
         return False
     mark = values.get("fwmark")
-    return (Mark.parse(mark) if mark else None) == policy.mark
+    return (
+        (Mark.parse(mark) if mark else None) == policy.mark
+        and values.get("iif", "") == policy.iif
+        and _network(values.get("from", "")) == policy.source
+        and _network(values.get("to", "")) == policy.destination
+        and int(values.get("suppress_prefixlength", "-1")) == policy.suppress
+    )
+
+
+def _network(written: str) -> str:
+    """Return a prefix as the kernel's is written; ``all`` is none."""
+    known = written and written not in ("all", "any", "default")
+    return str(ipaddress.ip_network(written, strict=False)) if known else ""
 
 
 def _policy_rule(payload: bytes, family: int) -> PolicyRule:
@@ -126,6 +126,7 @@ def _policy_rule(payload: bytes, family: int) -> PolicyRule:
         if len(value) == 4 and kind in (6, 10, 15, 16)
     }
     inverted = bool(struct.unpack_from("=I", payload, 8)[0] & 0x2)
+    suppress = struct.unpack("=i", found[14])[0] if 14 in found else -1
     mark = Mark(word[10], word.get(16, WORD)) if 10 in word else None
     action = _ACTIONS.get(payload[7], str(payload[7]))
     table = word.get(15, payload[4])
@@ -143,6 +144,7 @@ def _policy_rule(payload: bytes, family: int) -> PolicyRule:
         f"iif {iif}" if iif else "",
         f"oif {oif}" if oif else "",
         f"lookup {_TABLES.get(table, table)}" if action == "lookup" else action,
+        f"suppress_prefixlength {suppress}" if suppress >= 0 else "",
     ]
     return PolicyRule(
         word.get(6, 0),
@@ -156,6 +158,7 @@ def _policy_rule(payload: bytes, family: int) -> PolicyRule:
         destination,
         None,
         " ".join(part for part in parts if part),
+        suppress,
     )
 
 

@@ -31,7 +31,7 @@ def classify(
     turned = _turned(base, seen)
     if fewer and turned is not None:
         was, now = turned
-        reason = f"routed to {now.device or now.refusal} instead of {was.device or was.refusal}"
+        reason = f"routed to {_way(now)} instead of {_way(was)}"
         return Outcome.MISROUTED, reason, _policy(run, now)
     same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
     if same_count:
@@ -82,8 +82,12 @@ def _otherwise(was: list[Routed], now: list[Routed], unsent: bool) -> tuple[Rout
     return None if _way(was[-1]) == _way(now[-1]) else (was[-1], now[-1])
 
 
-def _way(decision: Routed) -> tuple[str, str]:
-    return decision.device, decision.refusal
+def _way(decision: Routed) -> str:
+    """Say where a packet was sent: the device of a local route does not matter."""
+    if decision.refusal:
+        return decision.refusal
+    local = decision.device == "lo" or decision.route.endswith("table local")
+    return f"{decision.node} itself" if local else decision.device
 
 
 def _unsent(line: Timeline) -> bool:

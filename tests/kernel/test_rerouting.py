@@ -74,3 +74,23 @@ def test_a_mark_of_a_native_chain_reroutes_by_the_type_of_the_chain(
     run = run_alone(write_entry("x", NOWHERE, chain, **FLOW))
     assert run.flows[0].fate.arrived == (0 if again else 3)
     assert decisions(run) == [[FIRST, AGAIN] if again else [FIRST]] * 3
+
+
+def test_a_policy_rule_is_whose_it_is_also_if_it_names_no_preference(
+    write_entry: WriteEntry, run_alone: RunAlone
+) -> None:
+    """The kernel gives it a number; the rules of the same table that named theirs are not taken."""
+    text = (
+        "rule add table main suppress_prefixlength 0",
+        "rule add iif lo pref 75 lookup main",
+        "rule add to 192.0.2.0/24 pref 70 lookup main",
+        "rule add to 198.51.100.7 pref 70 lookup main",
+    )
+    run = run_alone(write_entry("x", {"tool": "ip", "text": "\n".join(text)}, **FLOW))
+    shown = {run.rules[p.rule].written: p.text for p in run.policy if p.rule is not None}
+    assert shown == {
+        text[0]: "32765: from all lookup main suppress_prefixlength 0",
+        text[1]: "75: from all iif lo lookup main",
+        text[2]: "70: from all to 192.0.2.0/24 lookup main",
+        text[3]: "70: from all to 198.51.100.7/32 lookup main",
+    }

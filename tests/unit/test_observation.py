@@ -124,6 +124,7 @@ def policy(priority: int, table: int, mark: Mark | None = None, **more: object) 
         str(given["destination"]),
         None,
         "",
+        int(str(given.get("suppress", -1))),
     )
 
 
@@ -173,3 +174,13 @@ def test_a_rule_matches_by_all_its_selectors(rule: PolicyRule, iif: str, matches
     """Interface, addresses, mark, and ``not``."""
     found = choose((rule,), Lookup("10.0.0.1", "10.0.0.2", 0), Answer(table=7), iif)
     assert (found == 0) is matches
+
+
+@pytest.mark.parametrize(("prefix", "index"), [("default", 1), ("192.168.50.0/24", 0)])
+def test_a_rule_that_suppresses_default_routes_does_not_lead_to_one(
+    prefix: str, index: int
+) -> None:
+    """As wg-quick's, beside another's rule for the same table."""
+    rules = (policy(75, 254, suppress=0), policy(76, 254))
+    question = Lookup("", "192.0.2.1", 0)
+    assert choose(rules, question, Answer(table=254, prefix=prefix), "lo") == index
