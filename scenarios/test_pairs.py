@@ -21,32 +21,6 @@ from lab.scenario import Scenario
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-UNEXPLAINED = {
-    ("antrea", "mwan3"),
-    ("antrea", "neutron-l3"),
-    ("antrea", "wg-quick"),
-    ("aws-vpc-cni", "mullvad"),
-    ("azure-npm", "neutron-l3"),
-    ("calico", "dae"),
-    ("calico", "neutron-l3"),
-    ("cilium", "mullvad"),
-    ("ecs-service-connect", "sing-tun"),
-    ("gke-netd", "mullvad"),
-    ("gke-netd", "wg-quick"),
-    ("kube-ovn", "netavark"),
-    ("kubespan", "mwan3"),
-    ("mullvad", "mwan3"),
-    ("mullvad", "nordvpn"),
-    ("mullvad", "sing-tun"),
-    ("mullvad", "wg-quick"),
-    ("mwan3", "netbird"),
-    ("mwan3", "portmap"),
-    ("nordvpn", "sing-tun"),
-    ("nordvpn", "wg-quick"),
-    ("ovn-kubernetes", "sing-tun"),
-    ("sing-tun", "wg-quick"),
-}
-"""Pairs of which a verdict is neither predicted nor traced yet: nothing is claimed of them."""
 
 
 def cases(number: int, pair: Pair) -> list[object]:
@@ -63,24 +37,10 @@ def cases(number: int, pair: Pair) -> list[object]:
     return found
 
 
-def names(pair: Pair) -> tuple[str, str]:
-    """Name a pair in alphabetical order."""
-    first, second = sorted(software.name for software in pair)
-    return first, second
-
-
-CLAIMED = [pair for pair in pairs(CURRENT) if names(pair) not in UNEXPLAINED]
-PAIRS = [case for number, pair in enumerate(CLAIMED) for case in cases(number, pair)]
+PAIRS = [case for number, pair in enumerate(pairs(CURRENT)) for case in cases(number, pair)]
 
 
 @pytest.mark.parametrize("scenario", PAIRS)
 def test_each_pair_does_what_is_predicted_or_explained(lab: Lab, scenario: Scenario) -> None:
     """Nothing happens to either owner that was not to be expected, and what was explained does."""
     assert unexpected(lab, scenario) == ()
-
-
-def test_what_is_not_claimed_names_registered_pairs_and_none_of_the_public_registry() -> None:
-    """The public registry's rows are complete, and no name is left over."""
-    registered = {software.name for software in CURRENT if software.registered}
-    assert {names(pair) for pair in pairs(CURRENT)} >= UNEXPLAINED
-    assert not any({*pair} <= registered for pair in UNEXPLAINED)

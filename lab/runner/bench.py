@@ -104,6 +104,8 @@ def tracks_connections(bench: Bench, node: str) -> bool:
         socket.socket(family, socket.SOCK_DGRAM) as probe,
         suppress(OSError),
     ):
+        # Whatever policy rules stand before table local, it is not to leave.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
         probe.bind((address, 0))
         probe.sendto(b"tracked?", probe.getsockname())
         return int(_TRACKED.read_text()) > 0

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from lab.record import FlowRun, Run
 from lab.registry.software import Software
-from lab.traffic.flow import Expectation, Flow
+from lab.traffic.flow import Direction, Expectation, Flow
 from lab.verdict.alone import readings, unmet_flow
 from lab.verdict.culprit import erased, foreign_write, lost_with, overtaken
 from lab.verdict.fates import classify
-from lab.verdict.outcome import Outcome, Verdict
-from lab.verdict.provenance import false_matches
+from lab.verdict.outcome import Culprit, Outcome, Verdict
+from lab.verdict.provenance import false_matches, refused_socket
 
 
 def compare(runs: Iterable[Run]) -> list[Verdict]:
@@ -193,7 +193,11 @@ class _Judge:
         )
 
     def _strangers(self, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
-        for culprit, direction in false_matches(self.together, seen):
+        refused = refused_socket(self.together, flow, seen)
+        found: Iterable[tuple[Culprit, Direction]] = (
+            false_matches(self.together, seen) if refused is None else [(refused, "request")]
+        )
+        for culprit, direction in found:
             yield replace(
                 self._say(
                     Outcome.FALSE_MATCH,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lab.record import Dropped, Event, FlowRun, Hit, Reading, Run, Timeline, Write
 from lab.traffic.flow import Expectation, Field
@@ -111,6 +112,10 @@ def erased(seen: FlowRun, expectation: Expectation, right: Words) -> str:
     return ""
 
 
+Place = tuple[str, str, int]
+"""A node, a hook and a priority: one table or chain, of which a verdict is the end."""
+
+
 def overtaken(
     alone: Run, base: FlowRun, run: Run, seen: FlowRun, expectation: Expectation, owner: str
 ) -> Culprit | None:
@@ -118,21 +123,28 @@ def overtaken(
     for line, was in zip(in_time(seen.timelines), in_time(base.timelines), strict=False):
         if not _covers(line, expectation):
             continue
-        writer = next(_owner_writes(alone, _before(was, expectation), expectation, owner), None)
-        if writer is None:
-            continue
-        for event in _before(line, expectation):
-            if isinstance(event, Hit) and event.verdict == "accept":
-                rule = run.rules[event.rule]
-                same = (event.node, event.hook, event.priority) == (
-                    writer.node,
-                    writer.hook,
-                    writer.priority,
+        writes = _owner_writes(alone, _before(was, expectation), expectation, owner)
+        places = frozenset((w.node, w.hook, w.priority) for w in writes)
+        events = _before(line, expectation)
+        culprit = overtaken_at(
+            run, replace(seen, timelines=(replace(line, events=events),)), owner, places
+        )
+        if culprit is not None:
+            return culprit
+    return None
+
+
+def overtaken_at(run: Run, seen: FlowRun, owner: str, places: frozenset[Place]) -> Culprit | None:
+    """Find a rule of another software that accepted a packet at one of these places."""
+    for line in in_time(seen.timelines):
+        for event in line.events:
+            if not isinstance(event, Hit) or event.verdict != "accept":
+                continue
+            rule = run.rules[event.rule]
+            if rule.software != owner and (event.node, event.hook, event.priority) in places:
+                return Culprit(
+                    rule, event.node, event.hook, event.priority, event.before, event.after
                 )
-                if same and rule.software != owner:
-                    return Culprit(
-                        rule, event.node, event.hook, event.priority, event.before, event.after
-                    )
     return None
 
 

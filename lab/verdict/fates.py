@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline
+from lab.verdict.culprit import Place, overtaken_at
 from lab.verdict.outcome import Culprit, Outcome
 from lab.verdict.provenance import in_time
 
@@ -27,16 +30,21 @@ def classify(
     ``base`` is the flow alone, ``seen`` the flow of ``run``. The culprit is None where no rule of
     another software explains it.
     """
+    if seen.fate.arrived > base.fate.arrived:
+        reason = f"let through: {seen.fate.arrived} of {seen.fate.sent} arrived"
+        return Outcome.MISROUTED, reason, next(_let_through(run, base, seen, owner), None)
     fewer = (seen.fate.arrived, seen.fate.answered) < (base.fate.arrived, base.fate.answered)
     turned = _turned(base, seen)
     if fewer and turned is not None:
         was, now = turned
         reason = f"routed to {_way(now)} instead of {_way(was)}"
-        return Outcome.MISROUTED, reason, _policy(run, now)
+        by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
+        return Outcome.MISROUTED, reason, by
     same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
     if same_count:
         reason = f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}"
-        return Outcome.REWRITTEN, reason, next(_hits(run, seen, owner, _TRANSLATES), None)
+        by = next(_hits(run, seen, owner, _TRANSLATES), None)
+        return Outcome.REWRITTEN, reason, by or overtaken_at(run, seen, owner, _translations(base))
     culprit = (
         next(_drops(run, seen), None)
         or next(_validation(run, seen, owner), None)
@@ -99,6 +107,35 @@ def _policy(run: Run, now: Routed) -> Culprit | None:
         return None
     rule = run.rule(run.policy[now.policy].rule)
     return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
+
+
+def _let_through(run: Run, base: FlowRun, seen: FlowRun, owner: str) -> Iterator[Culprit]:
+    """Find what accepted, where the flow alone was dropped, a packet that was not dropped there."""
+    for line in seen.timelines:
+        if not any(isinstance(event, Dropped) for event in line.events):
+            found = overtaken_at(run, replace(seen, timelines=(line,)), owner, _drop_places(base))
+            if found is not None:
+                yield found
+
+
+def _drop_places(base: FlowRun) -> frozenset[Place]:
+    return frozenset(
+        (e.node, e.hook, e.priority)
+        for line in base.timelines
+        for e in line.events
+        if isinstance(e, Dropped)
+    )
+
+
+def _translations(base: FlowRun) -> frozenset[Place]:
+    """List where the source address of a packet alone was translated."""
+    nat = {"postrouting": 100, "input": 100}
+    return frozenset(
+        (after.point.node, after.point.hook, nat[after.point.hook])
+        for line in base.timelines
+        for before, after in itertools.pairwise(line.readings())
+        if before.source != after.source and after.point.hook in nat
+    )
 
 
 def _hits(run: Run, seen: FlowRun, owner: str, target: re.Pattern[str]) -> Iterator[Culprit]:

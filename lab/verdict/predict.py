@@ -20,7 +20,8 @@ must survive. Between owner A and B beside it these may go wrong:
 - ``policy route``, ``translation``, ``accept``, ``drop``: no conflict of marks. B has a policy rule
   (without a mark, for all but its own mark, or for a mark that it sets itself), a source
   translation, a verdict that ends the chain in a table where A has rules, or a drop (by a rule or
-  by a chain's policy), and nothing in it keeps A's packets out.
+  by a chain's policy), and nothing in it keeps A's packets out. A policy rule of A's own that
+  names no priority goes before all that are there, so B's may stand on either side of it.
 - ``capture``: B redirects to its own proxy, on the node or in a pod where A's flow begins or ends.
 - ``pod network``: B routes the pods through a device of its own. A node has one pod network; of two
   that connect the pods the one installed last has them, or cannot be installed at all.
@@ -62,13 +63,14 @@ _SHOWS: dict[Kind, frozenset[Outcome]] = {
     "false match": frozenset({Outcome.FALSE_MATCH, Outcome.MISROUTED}),
     "source check": frozenset({Outcome.MISROUTED, Outcome.DROPPED}),
     "policy route": frozenset({Outcome.MISROUTED}),
-    "translation": frozenset({Outcome.REWRITTEN}),
+    "translation": frozenset({Outcome.REWRITTEN, Outcome.INCONCLUSIVE}),
     "accept": _FATES | {Outcome.INCONCLUSIVE},
     "drop": frozenset({Outcome.DROPPED, Outcome.INCONCLUSIVE}),
     "capture": frozenset({Outcome.MISROUTED, Outcome.DROPPED, Outcome.INCONCLUSIVE}),
     "pod network": _FATES | {Outcome.INCONCLUSIVE},
 }
 _MARTIAN = re.compile(r"Invalid argument|source validation")
+_UNSENT = re.compile(r"sendto: ")
 _CAPTURES = re.compile(r"(?:-j|--jump) (?:REDIRECT|TPROXY)\b|\b(?:redirect|tproxy) to\b")
 _TRANSLATES = re.compile(
     r"(?:-j|--jump) (?:MASQUERADE|SNAT)\b|\bmasquerade\b|\bsnat (?:ip6? )?(?:prefix )?to\b"
@@ -79,6 +81,7 @@ _SOURCE_CHECK = re.compile(r"src_valid_mark *= *1")
 _MARK_ROUTE = re.compile(r"rule add (?!not ).*\bfwmark\b.*\b(?:lookup|table) (?!main|default)")
 _POD_ROUTE = re.compile(r"route (?:add|del|replace) \{\{ *(?:pods\.net|pod-[ab]\.ip) *\}\}")
 _POLICY = re.compile(r"rule add\b")
+_NUMBERED = re.compile(r"\b(?:pref|preference|prio|priority|order) \d")
 _POLICY_DROP = re.compile(r"\bpolicy drop\b")
 
 
@@ -102,7 +105,7 @@ class Hazard:
         if self.flows and verdict.flow not in self.flows:
             return False
         if self.kind == "source check":
-            return bool(_MARTIAN.search(verdict.reason))
+            return bool(_MARTIAN.search(verdict.reason)) and not _UNSENT.match(verdict.reason)
         if self.kind == "drop" and verdict.culprit is None:
             ended = f"rule: {self.by.software}" if self.by else "policy drop of"
             return ended in verdict.reason
@@ -158,6 +161,7 @@ def predict(owner: Software, beside: Software, family: Family) -> Prediction:
         *_false_matches(owner, beside, mine, theirs),
         *_source_check(mine, theirs),
         *_decisions(mine, theirs),
+        *_unnumbered(mine, theirs),
         *_policy_drops(beside, family),
         *_let_through(owner, mine, theirs),
         *_captures(owner, theirs),
@@ -254,11 +258,23 @@ def _decisions(mine: tuple[Statement, ...], theirs: tuple[Statement, ...]) -> It
         elif statement.tool not in ("iptables", "nft"):
             continue
         elif _TRANSLATES.search(statement.text):
-            yield Hazard("translation", "translates sources, no conflict of marks", statement)
+            yield Hazard("translation", "translates sources, and ends the table", statement)
         elif _ACCEPTS.search(statement.text) and where in tables:
             yield Hazard("accept", "ends the table before the owner's rules", statement)
         elif _DROPS.search(statement.text):
             yield Hazard("drop", "drops what it does not know", statement)
+
+
+def _unnumbered(mine: tuple[Statement, ...], theirs: tuple[Statement, ...]) -> Iterator[Hazard]:
+    if not any(s.tool == "ip" and _POLICY.match(s.text) for s in theirs):
+        return
+    for statement in mine:
+        policy = statement.tool == "ip" and _POLICY.match(statement.text)
+        if policy and statement.node == "node" and not _NUMBERED.search(statement.text):
+            reason = (
+                "a policy rule without a priority stands where the order of installation puts it"
+            )
+            yield Hazard("policy route", reason, statement)
 
 
 def _policy_drops(beside: Software, family: Family) -> Iterator[Hazard]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +11,7 @@ from lab.native.marktest import restores, saves, tests
 from lab.native.markwrite import writes
 from lab.native.rule import Rule
 from lab.record import FlowRun, Hit, Reading, Routed, Run, Timeline, Write
-from lab.traffic.flow import Direction
+from lab.traffic.flow import Direction, Flow
 from lab.verdict.outcome import Culprit
 
 
@@ -22,6 +24,12 @@ class Writer:
 
 
 Owners = dict[int, Writer | None]
+# What the kernel answers for a policy rule of each action (net/ipv4/fib_rules.c).
+_REFUSES = {
+    "blackhole": errno.EINVAL,
+    "unreachable": errno.ENETUNREACH,
+    "prohibit": errno.EACCES,
+}
 
 
 @dataclass(slots=True)
@@ -50,6 +58,21 @@ def false_matches(run: Run, flow: FlowRun) -> Iterator[tuple[Culprit, Direction]
             if (rule, culprit.writer) not in seen:
                 seen.add((rule, culprit.writer))
                 yield culprit, line.direction
+
+
+def refused_socket(run: Run, flow: Flow, seen: FlowRun) -> Culprit | None:
+    """Find the policy rule that took a socket's mark for its own and let it send nothing."""
+    if flow.sender != "node" or not seen.fate.end.startswith("sendto: "):
+        return None
+    for policy in run.policy:
+        number = _REFUSES.get(policy.action)
+        rule = run.rule(policy.rule)
+        if policy.mark is None or number is None or rule is None or rule.software == seen.owner:
+            continue
+        if policy.mark.matches(flow.socket_mark) and seen.fate.end.endswith(os.strerror(number)):
+            mark, socket = flow.socket_mark, f"the socket of {seen.owner} (SO_MARK)"
+            return Culprit(rule, "node", "output", 0, mark, mark, socket, policy.mark.value)
+    return None
 
 
 def _friends(run: Run) -> frozenset[tuple[str, str]]:
