@@ -114,6 +114,36 @@ def test_src_valid_mark_breaks_a_table_behind_a_mark() -> None:
     assert "source check" not in kinds(entry("kubernetes"), entry("tailscale"))
 
 
+def test_a_policy_rule_without_a_priority_stands_where_the_order_puts_it() -> None:
+    """Its owner may be routed by it before or after the other's, so it may be to blame itself."""
+    unnumbered = small("one", "rule add lookup main suppress_prefixlength 0", tool="ip")
+    numbered = small("one", "rule add pref 7 lookup main", tool="ip")
+    other = small("two", "rule add iif lo pref 75 lookup main", tool="ip")
+    mine = [h for h in predict(unnumbered, other, "ipv4").hazards if h.by and "one" in h.by.file]
+    assert [h.kind for h in mine] == ["policy route"]
+    assert all(h.by and "two" in h.by.file for h in predict(numbered, other, "ipv4").hazards)
+    assert predict(unnumbered, small("two", MASKED.format("0x1")), "ipv4").survives
+
+
+def test_a_translation_ends_the_nat_table_for_who_comes_behind_it() -> None:
+    """So the owner's rule there may not mark the packet, which nothing else shows."""
+    masquerade = "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n"
+    found = predict(small("one", MASKED.format("0x1"), 0x1), small("two", masquerade), "ipv4")
+    assert found.covers(verdict(Outcome.INCONCLUSIVE))
+    assert found.covers(verdict(Outcome.REWRITTEN))
+    assert not found.covers(verdict(Outcome.CLOBBERED))
+
+
+def test_a_socket_that_cannot_send_is_no_source_check() -> None:
+    """Which is made of what comes in."""
+    sysctl = small("two", "net.ipv4.conf.all.src_valid_mark = 1", tool="sysctl")
+    routes = small("one", "rule add fwmark 0x1/0x1 lookup 7", tool="ip")
+    found = predict(routes, sysctl, "ipv4")
+    martian = replace(verdict(Outcome.DROPPED), culprit=None, reason="routed: Invalid argument")
+    assert found.covers(martian)
+    assert not found.covers(replace(martian, reason="sendto: Invalid argument"))
+
+
 def test_two_pod_networks_are_one_too_many() -> None:
     """Whoever is installed last has the pods; policy on top of another's pods is no such thing."""
     assert "pod network" in kinds(entry("antrea"), entry("cilium"))
