@@ -34,7 +34,6 @@ LEFT_OUT = {
     "mwan3": "uses routing table 1, as gke-netd does, and 2, as the VPC CNI does",
     "gke-netd": "uses routing table 1",
     "nordvpn": "refuses a policy rule that wg-quick and Mullvad have installed",
-    "dae": "uses routing table 2022, as sing-tun does",
 }
 
 
