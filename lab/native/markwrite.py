@@ -51,6 +51,11 @@ class MarkWrite:
         return (WORD & ~self.kept) | self.copies | self.xor
 
     @property
+    def formula(self) -> tuple[Field, int, int, int, bool]:
+        """Return what it does, however it is written."""
+        return self.field, self.kept, self.copies, self.xor, self.opaque
+
+    @property
     def sets(self) -> int:
         """Return the bits that the rule itself can set."""
         return WORD if self.opaque else self.xor

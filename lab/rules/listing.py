@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from lab.kernel.nftables import Nft
 from lab.native.ledger import Ledger
+from lab.native.marktest import tests
+from lab.native.markwrite import writes
 from lab.native.rule import Rule
 from lab.rules import iptables, nft
 from lab.rules.installed import Installed
@@ -23,15 +25,21 @@ class Listings:
 
     known: dict[Key, str] = field(default_factory=dict)
 
-    def name(self, installed: Installed, context: Nft) -> None:
+    def name(self, installed: Installed, context: Nft) -> tuple[str, ...]:
         """Add to each rule of one node the text in which the kernel lists it.
 
-        The calling thread must be in the node's namespace.
+        The calling thread must be in the node's namespace. Returns what is wrong: rules whose
+        listing tests or writes other marks than their text. The tool then put a rule where it was
+        not asked to (iptables-nft 1.8.9 does, inserting behind a flush), and none can be blamed.
         """
         if any(_key(rule, installed) not in self.known for rule in _rules(installed)):
             self._look_up(installed, context)
         for ledger in (installed.nftables, installed.legacy):
             _apply(ledger, installed, self.known)
+        strange = [rule for rule in _rules(installed) if not _agree(rule.written, rule.listed)]
+        for rule in strange:
+            self.known.pop(_key(rule, installed), None)
+        return tuple(f"where {rule} stands, the kernel has {rule.listed}" for rule in strange)
 
     def _look_up(self, installed: Installed, context: Nft) -> None:
         tools = {rule.tool for rule in _rules(installed)}
@@ -41,6 +49,14 @@ class Listings:
             nft.list_rules(installed, context)
         for rule in _rules(installed):
             self.known.setdefault(_key(rule, installed), rule.listed)
+
+
+def _agree(written: str, listed: str) -> bool:
+    """Tell whether two texts test and write the same marks; without a listing they do."""
+    return not listed or (
+        tests(written) == tests(listed)
+        and [w.formula for w in writes(written)] == [w.formula for w in writes(listed)]
+    )
 
 
 def _rules(installed: Installed) -> list[Rule]:

@@ -56,7 +56,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     stack.callback(recorder.close)
     ruled = benches.ruled_nodes(bench)
     _watch(bench, recorder, ruled)
-    _list_rules(bench, ruled, listings)
+    strange = _list_rules(bench, ruled, listings)
     ran = _send(bench, recorder, ruled, sandbox, stack)
     notes = tuple(recorder.notes())
     books = keep_books(bench, recorder, notes)
@@ -67,7 +67,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         rules=books.rules,
         policy=books.policy,
         flows=flows,
-        lost=missed(recorder, notes, flows),
+        lost=(*strange, *missed(recorder, notes, flows)),
         seconds=round(time.perf_counter() - started, 4),
     )
 
@@ -86,10 +86,12 @@ def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
         )
 
 
-def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> None:
+def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> list[str]:
+    strange: list[str] = []
     for node in ruled:
         with bench.network.namespaces[node].inside(bench.network.home):
-            listings.name(bench.sites[node].installed, bench.sites[node].nft)
+            strange += listings.name(bench.sites[node].installed, bench.sites[node].nft)
+    return strange
 
 
 def _send(

@@ -193,6 +193,19 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         return int(count), outcomes, passes
 
 
+def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:
+    """Install an experiment's rules, run a command that changes one, and list them."""
+    experiment, arguments = argument
+    with ExitStack() as stack:
+        bench = benches.set_up(_checked(experiment), place, stack)
+        benches.install(bench)
+        with bench.network.namespaces["node"].inside(place.home):
+            result = command.run(arguments)
+        if result.status:
+            raise SandboxError(f"{arguments}: {result.error}")
+        return runner._list_rules(bench, ["node"], Listings())
+
+
 def _checked(experiment: object) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise SandboxError(f"{experiment!r} is no experiment")

@@ -15,7 +15,7 @@ from lab.native.rule import Rule
 from lab.observe import places, probes
 from lab.record import Run
 from lab.registry.software import Software
-from lab.scenario import Scenario
+from lab.scenario import VARIANTS, Scenario, Variant
 
 pytestmark = pytest.mark.kernel
 
@@ -88,6 +88,20 @@ def test_packets_enter_as_frames_unless_the_sender_has_rules_to_pass(
     assert flow.fate.answered == flow.fate.sent
     starts = {t.readings()[0].point.node for t in flow.timelines if t.direction == "request"}
     assert starts == {rules_at}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("mark", "found"), [("0x6", 1), ("0x5", 0)])
+def test_a_rule_that_is_not_where_it_was_put_is_noticed(
+    inside: Inside, write_entry: Callable[..., Software], variant: Variant, mark: str, found: int
+) -> None:
+    """The kernel's rule writes another mark than the one that was installed there."""
+    entry = write_entry("moved", MANGLE, **FORWARDED)
+    experiment = next(Scenario((entry,), families=("ipv4",), variants=(variant,)).experiments())
+    replaced = f"-t mangle -R FORWARD 1 -j MARK --set-mark {mark}/0xff".split()
+    problems = inside("listed_otherwise", (experiment, [f"iptables-{variant}", *replaced]))
+    assert len(problems) == found
+    assert all("--set-xmark 0x6/0xff" in problem for problem in problems)
 
 
 LINE = st.one_of(
