@@ -93,7 +93,8 @@ def test_the_script_of_a_case_shows_the_conflict(
         seen = words(together, verdict.bits)
         assert (verdict.together in seen) if verdict.together is not None else not seen
     if verdict.culprit is not None:
-        assert verdict.culprit.rule.written in path.read_text()
+        text = path.read_text().replace("counter ", "")  # nft's rules are given one
+        assert verdict.culprit.rule.written.replace("counter ", "") in text
     if SIGN in path.read_text():
         assert re.search(r"the rule to blame matched [1-9]", together)
     assert ("ends differently" in done.stdout) == (verdict.fate_alone != verdict.fate_together)
