@@ -14,6 +14,7 @@ from lab.marks import Mark
 from lab.record import FlowRun, Run
 from lab.registry.software import Software
 from lab.traffic.flow import Direction, Expectation, Family, Flow, Packets
+from lab.verdict.alone import unmet_flow
 
 _DIRECTIONS: tuple[Direction, ...] = ("request", "reply")
 
@@ -28,6 +29,32 @@ def learned(software: Software, runs: Iterable[Run]) -> Software:
             if known is not None:
                 shown.setdefault(flow.name, {})[run.experiment.family] = known
     return replace(software, flows=tuple(f for each in shown.values() for f in _folded(each)))
+
+
+def held(
+    software: Software, runs: Iterable[Run]
+) -> tuple[Software, tuple[tuple[Flow, Family, str], ...]]:
+    """Return the software with the flows that hold on its rules alone, and those that do not.
+
+    Each of these comes with the family and with what was expected and not seen.
+    """
+    kept: dict[str, list[Family]] = {}
+    broken: list[tuple[Flow, Family, str]] = []
+    for run in runs:
+        family = run.experiment.family
+        for flow in software.flows:
+            seen = run.flow(software.title, flow.name)
+            problem = None if seen is None else next(unmet_flow(flow, seen), "")
+            if problem:
+                broken.append((flow, family, problem))
+            elif problem is not None:
+                kept.setdefault(flow.name, []).append(family)
+    flows = (
+        replace(flow, families=tuple(kept[flow.name]))
+        for flow in software.flows
+        if flow.name in kept
+    )
+    return replace(software, flows=tuple(flows)), tuple(broken)
 
 
 def _folded(by_family: dict[Family, Flow]) -> Iterator[Flow]:

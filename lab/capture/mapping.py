@@ -36,6 +36,8 @@ ADDRESSES = {
     "pod-b": "{{ pod-b.ip }}",
     "pods-net": "{{ pods.net }}",
     "services-net": "{{ services.net }}",
+    "relay": "{{ relay.ip }}",
+    "relay-net": "{{ relay.net }}",
 }
 _XT = re.compile(
     r"(?P<before>(?:^| )(?:-i|-o|--in-interface|--out-interface|--physdev-in|--physdev-out)"
@@ -47,8 +49,8 @@ _NFT = re.compile(
 _IP = re.compile(r"(?P<before>\b(?:iif|oif|dev) )(?P<name>\S+)")
 _ONE = re.compile(r'"?([A-Za-z_][\w.@:+*-]*)"?')
 _ADDRESS = re.compile(
-    r"(?<![\w.:/-])((?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?"
-    r"|(?=[0-9a-f]*:[0-9a-f:]*:)[0-9a-f:]{3,39}(?:/\d+)?)(?![\w:/]|\.\d)"
+    r"(?<![\w.:/-])((?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?(?![\w/]|\.\d)"
+    r"|(?=[0-9a-f]*:[0-9a-f:]*:)[0-9a-f:]{3,39}(?:/\d+)?(?![\w:/]|\.\d))"
 )
 _HOST = re.compile(r"/(?:32|128)$")
 _GUESSES = (
@@ -62,7 +64,10 @@ _KEPT = ("127.", "0.0.0.0", "224.", "255.255.255.255", "169.254.", "::", "fe80",
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Foreign names and what stands for each; what is in none of them stays as it is."""
+    """Foreign names and what stands for each; what is in none of them stays as it is.
+
+    What stands for an address is a role of ``ADDRESSES``, or an address.
+    """
 
     devices: tuple[tuple[str, str], ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
@@ -94,7 +99,7 @@ class Mapping:
     def _address(self, found: re.Match[str]) -> str:
         known = dict(self.addresses)
         role = known.get(found[1]) or known.get(_HOST.sub("", found[1]))
-        return found[1] if role is None else ADDRESSES[role]
+        return found[1] if role is None else ADDRESSES.get(role, role)
 
 
 def _any(name: str, role: str) -> bool:
@@ -113,8 +118,18 @@ def devices(tool: str, text: str) -> Iterator[str]:
 def addresses(text: str) -> Iterator[str]:
     """Yield the addresses and prefixes in a text that could be of the host's own networks."""
     for found in _ADDRESS.finditer(text):
-        if not found[1].startswith(_KEPT) and not is_here(found[1]):
+        if not is_kept(found[1]) and not is_here(found[1]):
             yield found[1]
+
+
+def is_kept(address: str) -> bool:
+    """Tell whether an address means the same on every host."""
+    return address.startswith(_KEPT)
+
+
+def is_own(address: IPv4Network | IPv6Network) -> bool:
+    """Tell whether a host of the topology has exactly this address."""
+    return address in _own()
 
 
 def is_here(address: str) -> bool:

@@ -15,7 +15,7 @@ from lab.capture.listed import RULESET, Item, items
 from lab.capture.mapping import Mapping as Roles
 from lab.capture.parse import RELEASE, plain
 from lab.capture.shapes import key, shape
-from lab.capture.split import Party, split
+from lab.capture.split import Party, families, split
 from lab.capture.sysctls import settings
 from lab.errors import UsageError
 from lab.lint.model import Subject
@@ -25,7 +25,7 @@ from lab.registry.placeholders import fill
 from lab.registry.software import Allocation, Ruleset, Software
 from lab.scenario import Variant
 from lab.topology import library
-from lab.traffic.flow import FAMILIES, Family
+from lab.traffic.flow import FAMILIES, Family, Flow
 
 _SAVED = (
     "iptables-nft.save",
@@ -57,11 +57,16 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One party as software; ``owned`` tells the bits of one that no entry explains."""
+    """One party as software; ``owned`` tells the bits of one that no entry explains.
+
+    ``spare`` are flows through every hook of an entry's rules, for a host on which its own flows
+    do not hold.
+    """
 
     party: Party
     software: Software
     owned: Owned | None = None
+    spare: tuple[Flow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +152,17 @@ class _Divider:
 
     def _owner(self, party: Party, everyone: Sequence[Item], owns: Mapping[str, str]) -> Owner:
         rulesets = tuple(self._rulesets(party, everyone))
-        if party.entry is not None:
-            return Owner(party, replace(party.entry, rulesets=rulesets, captured=self._source))
         subject = self._subject(party)
+        if party.entry is not None:
+            ruled = families(party.items)
+            held = (replace(f, families=_both(f, ruled)) for f in party.entry.flows)
+            flows = tuple(flow for flow in held if flow.families)
+            software = replace(party.entry, rulesets=rulesets, flows=flows, captured=self._source)
+            bits = Owned(software.owned("mark"), software.owned("ctmark"), "as its entry says")
+            spare = (
+                replace(f, name=f"any-{f.name}") for f in generic.flows(software, subject, bits)
+            )
+            return Owner(party, software, spare=tuple(spare))
         bits = owned(subject, owns.get(party.name, ""), cleared=False)
         software = Software(
             name=party.name,
@@ -282,6 +295,10 @@ class _Divider:
 
     def _leave(self, name: str, number: int, text: str, reason: str) -> None:
         self._left_out.append(LeftOut(f"{self._place(name)}:{number}", text, reason))
+
+
+def _both(flow: Flow, ruled: frozenset[Family]) -> tuple[Family, ...]:
+    return tuple(family for family in flow.families if family in ruled)
 
 
 def _rule(item: Item) -> bool:

@@ -1,15 +1,15 @@
 """What interfaces and addresses of a captured host stand for in the topology [pure].
 
 Told from the rules that are an entry's: where the entry names the pods' network, the host has its
-own. Then from the host's addresses and default route.
+own. Then from the host's default route and addresses.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import ip_interface
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from lab.capture import mapping as maps
 from lab.capture.known import Known
@@ -22,12 +22,20 @@ _PLACEHOLDER = re.compile(r"\{\{ ([\w.-]+) \}\}")
 _DEVICES = {_PLACEHOLDER.sub(r"\1", text): role for role, text in maps.DEVICES.items()}
 _ADDRESSES = {_PLACEHOLDER.sub(r"\1", text): role for role, text in maps.ADDRESSES.items()}
 _PODS = ("pod-a", "pod-b")
-_DEFAULT = re.compile(r"^default via (?P<gateway>\S+) dev (?P<device>\S+)", re.MULTILINE)
+_PORT = re.compile(r"(?<=[\d_\]]):\d+$")
+_DEFAULT = re.compile(
+    r"^default via (?P<gateway>\S+) dev (?P<device>\S+)(?!.* table )", re.MULTILINE
+)
 _OWN = re.compile(r"\binet6? (?P<address>[0-9a-f.:]+/\d+)")
 _BEGIN = re.compile(r"^\d+: (?P<device>[^:@\s]+)")
+_OF_DEVICE = {
+    "uplink": ("node", ""),
+    "lan": ("node-lan", "lan-net"),
+    "tunnel": ("node-tunnel", ""),
+}
 
-
-Pairs = tuple[tuple[str, str], ...]
+Network = IPv4Network | IPv6Network
+Pairs = Iterable[tuple[str, str]]
 
 
 def mapping(
@@ -38,21 +46,60 @@ def mapping(
 ) -> maps.Mapping:
     """Return what was asked for, completed by what the rules, then the addresses say."""
     by_title = {one.entry.title: one for one in known}
-    devices, addresses = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    pairs = [
+        pair
+        for party in parties
+        if party.entry
+        for item in party.items
+        for pair in _pairs(item, by_title[party.entry.title])
+    ]
+    found = dict(asked.devices)
+    found |= {name: role for name, role in _devices(pairs).items() if name not in found}
+    found |= {name: role for name, role in _uplinks(files) if name not in found}
+    wires = [device for device, _ in _own(files) if device not in found]
+    found |= dict(maps.guess((*found, *wires), found))
+    addresses = _Taken(asked.addresses)
+    addresses.take(_voted(pairs))
+    addresses.take(_host(files, found))
+    return maps.Mapping(tuple(found.items()), tuple(addresses.found.items()))
+
+
+# --- told by rules -------------------------------------------------------------------------------
+
+
+def _pairs(item: Item, known: Known) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield the host's words with what stands in their place in the entry's rules of that kind."""
+    words: dict[str, set[str]] = {}
+    for template in known.rules.get(key(item), ()):
+        for ours, theirs in _aligned(item.normal, template):
+            words.setdefault(ours, set()).add(theirs)
+    for ours, found in words.items():
+        yield ours, frozenset(found)
+
+
+def _aligned(rule: Normal, template: Normal) -> Iterator[tuple[str, str]]:
+    if len(rule) == len(template):
+        for ours, theirs in zip(rule, template, strict=True):
+            for word, wanted in zip(ours, theirs, strict=False):
+                yield _PORT.sub("", word), _PORT.sub("", wanted)
+
+
+def _devices(pairs: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
+    votes: Counter[tuple[str, str]] = Counter()
     pods: dict[str, None] = {}
-    for party in parties:
-        if party.entry:
-            for name, value, roles in _unified(party.items, by_title[party.entry.title]):
-                if name == "device" and len(roles) > 1:
-                    pods[value] = None
-                elif name == "device":
-                    devices[value, next(iter(roles))] += 1
-                elif len(roles) == 1 and not maps.is_here(value):
-                    addresses[value, next(iter(roles))] += 1
-    told = dict(zip(pods, _PODS, strict=False))
-    found_devices = told | _most(devices) | dict(asked.devices)
-    found = maps.Mapping(tuple(found_devices.items()), tuple(_most(addresses).items()))
-    return _completed(found, files, asked)
+    for name, wanted in pairs:
+        roles = {_device(name, word) for word in wanted} - {""}
+        if roles and roles <= {*_PODS}:
+            pods[name] = None
+        elif len(roles) == 1:
+            votes[name, roles.pop()] += 1
+    return dict(zip(pods, _PODS, strict=False)) | _most(votes)
+
+
+def _device(name: str, wanted: str) -> str:
+    found = ROLE.match(wanted)
+    suffix = name[len(name.rstrip("+*")) :]
+    return _DEVICES.get(found[1], "") if found and wanted[found.end() :] == suffix else ""
 
 
 def _most(votes: Counter[tuple[str, str]]) -> dict[str, str]:
@@ -60,71 +107,92 @@ def _most(votes: Counter[tuple[str, str]]) -> dict[str, str]:
     return {name: role for (name, role), _ in reversed(votes.most_common())}
 
 
-def _unified(items: Sequence[Item], known: Known) -> Iterator[tuple[str, str, frozenset[str]]]:
-    """Yield the host's words where the entry has placeholders, with the roles they may have."""
-    for item in items:
-        roles: dict[tuple[str, str], set[str]] = {}
-        for template in known.rules.get(key(item), ()):
-            for value, name in _pairs(item.normal, template):
-                kind = "device" if name in _DEVICES else "address"
-                role = _DEVICES.get(name) or _ADDRESSES.get(name)
-                if role:
-                    roles.setdefault((kind, value), set()).add(role)
-        for (kind, value), found in roles.items():
-            yield kind, value, frozenset(found)
+def _voted(pairs: Iterable[tuple[str, frozenset[str]]]) -> Pairs:
+    """List addresses with their roles, those that most rules tell first."""
+    votes: Counter[tuple[str, str]] = Counter()
+    for address, wanted in pairs:
+        network = _network(address)
+        if network is not None:
+            roles = {_role(network, word) for word in wanted} - {""}
+            for role in sorted(roles):
+                votes[address, role] += 1 if len(roles) > 1 else 1000
+    return [pair for pair, _ in votes.most_common()]
 
 
-def _pairs(rule: Normal, template: Normal) -> Iterator[tuple[str, str]]:
-    if len(rule) != len(template):
-        return
-    for ours, theirs in zip(rule, template, strict=True):
-        for value, wanted in zip(ours, theirs, strict=False):
-            found = ROLE.match(wanted)
-            if found and wanted[found.end() :] == value[len(value.rstrip("+*")) :]:
-                yield value, found[1]
+def _role(network: Network, wanted: str) -> str:
+    """Return the role, or the literal address, that the entry has there."""
+    found = ROLE.fullmatch(wanted)
+    if found:
+        role = _ADDRESSES.get(found[1], "")
+        return role if found[1].endswith(".net") == _is_net(network) else ""
+    literal = _network(wanted)
+    if literal is None or literal.version != network.version or literal == network:
+        return ""
+    return wanted if _is_net(literal) == _is_net(network) and not maps.is_kept(wanted) else ""
 
 
-def _completed(found: maps.Mapping, files: Mapping[str, str], asked: maps.Mapping) -> maps.Mapping:
-    """Add what the default routes and the addresses of the host say, where nothing was told."""
-    devices = {**dict(_uplinks(files)), **dict(found.devices)}
-    addresses = {**dict(_host(files, devices)), **dict(found.addresses), **dict(asked.addresses)}
-    return maps.Mapping(tuple(devices.items()), tuple(addresses.items()))
+def _network(word: str) -> Network | None:
+    try:
+        return ip_network(word, strict=False) if "." in word or ":" in word else None
+    except ValueError:
+        return None
 
 
-def _uplinks(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name in ("ip6-route.txt", "ip-route.txt"):
-        for route in _DEFAULT.finditer(files.get(name, "")):
-            if " table " not in route.string[route.end() : route.string.find("\n", route.end())]:
-                yield route["device"], "uplink"
+def _is_net(network: Network) -> bool:
+    return network.prefixlen < network.max_prefixlen
+
+
+# --- told by the host ----------------------------------------------------------------------------
+
+
+class _Taken:
+    """Addresses that have a role, and the roles that are taken: one of each family has each."""
+
+    def __init__(self, asked: Pairs) -> None:
+        self.found = dict(asked)
+        self._roles = {(role, ":" in address) for address, role in self.found.items()}
+
+    def take(self, pairs: Pairs) -> None:
+        for address, role in pairs:
+            wanted = role, ":" in address
+            if address not in self.found and wanted not in self._roles and not _here(address):
+                self.found[address] = role
+                self._roles.add(wanted)
+
+
+def _here(address: str) -> bool:
+    """Tell whether the topology has an address, or a network that holds one of its own."""
+    network = _network(address)
+    if network is None or maps.is_kept(address):
+        return True
+    return maps.is_here(address) if _is_net(network) else maps.is_own(network)
+
+
+def _uplinks(files: Mapping[str, str]) -> Pairs:
+    return [(route["device"], "uplink") for route in _defaults(files)]
+
+
+def _defaults(files: Mapping[str, str]) -> Iterator[re.Match[str]]:
+    for name in ("ip-route.txt", "ip6-route.txt"):
+        yield from _DEFAULT.finditer(files.get(name, ""))
 
 
 def _host(files: Mapping[str, str], devices: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    roles = {
-        "uplink": ("node", "wan-net"),
-        "lan": ("node-lan", "lan-net"),
-        "tunnel": ("node-tunnel", ""),
-    }
-    for name in ("ip-route.txt", "ip6-route.txt"):
-        for route in _DEFAULT.finditer(files.get(name, "")):
-            if not maps.is_here(route["gateway"]):
-                yield route["gateway"], "client"
-    for device, address in _own(files.get("addresses.txt", "")):
-        role = devices.get(device) or dict(maps.guess((device,))).get(device, "")
-        if role not in roles or maps.is_here(address):
-            continue
-        own, net = roles[role]
-        bare = ip_interface(address)
-        yield str(bare.ip), own
-        if net == "lan-net":
-            yield str(bare.network), net
+    yield from ((route["gateway"], "client") for route in _defaults(files))
+    for device, address in _own(files):
+        own, net = _OF_DEVICE.get(devices.get(device, ""), ("", ""))
+        if own:
+            yield address.partition("/")[0], own
+        if net:
+            yield str(ip_network(address, strict=False)), net
 
 
-def _own(text: str) -> Iterator[tuple[str, str]]:
-    """Read ``ip address`` or ``ip -o address`` output: each device with its addresses."""
+def _own(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Read ``ip -o address`` output: each device with its addresses that others can reach."""
     device = ""
-    for line in text.split("\n"):
+    for line in files.get("addresses.txt", "").split("\n"):
         if begin := _BEGIN.match(line):
             device = begin["device"]
         for address in _OWN.finditer(line):
-            if not address["address"].startswith(("127.", "::1/", "fe80:")):
+            if not maps.is_kept(address["address"]):
                 yield device, address["address"]

@@ -11,7 +11,7 @@ from lab.native.normal import Normal, Part
 Key = tuple[str, str, str, Normal]
 """Kind, table without its family, shape of the chain's name, shape of the rule."""
 
-ROLE = re.compile(r"_role_([a-z][\w.-]*?)_(?=[/+*]|$)")
+ROLE = re.compile(r"_role_([a-z][\w.-]*?)_(?=[/+*:]|$)")
 """How a placeholder of the topology is written in a known rule, so that it is one word."""
 _SEGMENT = re.compile(r"[^-_]*[-_]")
 _PLACES = {

@@ -17,7 +17,7 @@ from lab.capture.shapes import Key, chain_shape, key, prefix, table_shape
 from lab.native.iptables_text import BUILTIN
 from lab.registry.find import version
 from lab.registry.software import Software
-from lab.traffic.flow import FAMILIES
+from lab.traffic.flow import FAMILIES, Family
 
 HOST = "host"
 """The name of whoever has the rules that nothing explains."""
@@ -76,8 +76,6 @@ class _Found:
     def __init__(self, items: Sequence[Item], known: tuple[Known, ...]) -> None:
         self._keys = {item: key(item) for item in items}
         on_host = self._told(items)
-        ruled = {item.family for item in items if _is_rule(item)}
-        self._families = frozenset(f for f in FAMILIES if {f, None} & ruled)
         chains = {(one[1], one[2]) for one in on_host if one[0] in ("iptables", "nft")}
         here = [one for one in known if _present(one, on_host, chains)]
         self._known: dict[str, list[Known]] = {}
@@ -176,7 +174,7 @@ class _Found:
             tuple(items),
             best.entry,
             tuple(i for i in strange if not self._has_policy(name, i)),
-            len(best.expected(self._families) - keys),
+            len(best.expected(families(items)) - keys),
             tuple(k.entry.title for k in alike if k is not best),
         )
 
@@ -184,11 +182,17 @@ class _Found:
         """Count what is here and not in the entry, and the other way round."""
         keys = {self._keys[item] for item in items if _is_rule(item)}
         known_here = {one for one in keys if one in known.rules or _free(one) in known.rules}
-        distance = len(keys - known_here) + len(known.expected(self._families) - self._told(items))
+        distance = len(keys - known_here) + len(known.expected(families(items)) - self._told(items))
         if self._sysctls:
             settings = {one for one in known.rules if one[0] == "sysctl"}
             distance += len(settings - self._sysctls)
         return distance
+
+
+def families(items: Iterable[Item]) -> frozenset[Family]:
+    """Return the address families that rules among some items are about."""
+    ruled = {item.family for item in items if _is_rule(item)}
+    return frozenset(family for family in FAMILIES if {family, None} & ruled)
 
 
 def _free(one: Key) -> Key:

@@ -104,7 +104,7 @@ def check(
     _check_targets(junit, save)
     question = host.question(names, maps, owns, places)
     if question:
-        software, given = question.software, question.given
+        software, given = question.every, question.given
         scenario = host.scenario(question, order, family, variant, flows)
     else:
         software, given = given_rules.parties(names, maps, owns)
@@ -118,7 +118,7 @@ def check(
 
     with Pool(jobs or 0) as pool:  # the workers start while the rest is imported
         if given or question:
-            scenario = given_rules.learned(pool, scenario)
+            scenario = given_rules.learned(pool, scenario, question.spare if question else None)
         before = host.before(question, scenario) if question else ()
         runs = _run(pool, [*scenario.experiments(), *before])
         kept = _keep(pool, scenario) if keep else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,9 +12,11 @@ from lab.errors import UsageError
 
 if TYPE_CHECKING:
     from lab.capture.parse import Given
+    from lab.record import Run
     from lab.registry.software import Software
     from lab.runner.pool import Pool
     from lab.scenario import Scenario
+    from lab.traffic.flow import Family, Flow
 
 owns_option = click.option(
     "--owns",
@@ -102,14 +104,23 @@ def _rules(software: Software) -> str:
     return f"{len(units((software,)))} rules of {tools}"
 
 
-def learned(pool: Pool, scenario: Scenario) -> Scenario:
-    """Let given rules rely on what a run of them alone shows. Raises UsageError for nothing."""
+def learned(
+    pool: Pool, scenario: Scenario, spare: Mapping[str, Sequence[Flow]] | None = None
+) -> Scenario:
+    """Let given rules rely on what a run of them alone shows. Raises UsageError for nothing.
+
+    ``spare`` are flows by title, for entries whose own flows do not hold on a host's rules.
+    """
     from dataclasses import replace
 
     from lab.capture.parse import RELEASE
 
     known = tuple(
-        _learned(pool, scenario, one) if one.release == RELEASE else one
+        _learned(pool, scenario, one)
+        if one.release == RELEASE
+        else _held(pool, scenario, one, spare[one.title])
+        if spare and one.title in spare
+        else one
         for one in scenario.software
     )
     if not any(one.flows for one in known):
@@ -117,13 +128,50 @@ def learned(pool: Pool, scenario: Scenario) -> Scenario:
     return replace(scenario, software=known)
 
 
-def _learned(pool: Pool, scenario: Scenario, software: Software) -> Software:
+def _alone(pool: Pool, scenario: Scenario, software: Software) -> list[Run]:
     from dataclasses import replace
 
+    alone = replace(scenario, software=(software,), variants=scenario.variants[:1], flows=())
+    return list(pool.run(alone.experiments()))
+
+
+def _held(pool: Pool, scenario: Scenario, software: Software, spare: Sequence[Flow]) -> Software:
+    """Keep the flows that hold on a host's rules; instead of the others ask what holds there."""
+    from dataclasses import replace
+
+    from lab.capture.learn import held
     from lab.capture.learn import learned as learn
 
-    alone = replace(scenario, software=(software,), variants=scenario.variants[:1], flows=())
-    known = learn(software, list(pool.run(alone.experiments())))
+    known, broken = held(software, _alone(pool, scenario, software))
+    if not broken:
+        return known
+    instead = replace(software, flows=tuple(spare))
+    shown = learn(instead, _alone(pool, scenario, instead)).flows if spare else ()
+    more = tuple(flow for flow in shown if flow.answered_by)  # no route here is no rule's doing
+    click.echo(_set_aside(software, broken, more), err=True)
+    return replace(known, flows=(*known.flows, *more))
+
+
+def _set_aside(
+    software: Software, broken: Sequence[tuple[Flow, Family, str]], more: Sequence[Flow]
+) -> str:
+    names = list(dict.fromkeys(flow.name for flow, _, _ in broken))
+    flow, family, problem = broken[0]
+    lines = [
+        f"  {software.name}: not asked for, as these rules alone do not do it: {', '.join(names)}",
+        f"      {flow.name}, {family}: {problem}",
+    ]
+    if more:
+        asked = list(dict.fromkeys(flow.name for flow in more))
+        told = ", ".join(asked[:10]) + (f" and {len(asked) - 10} more" if len(asked) > 10 else "")
+        lines.append(f"      asked for instead: {told}")
+    return "\n".join(lines)
+
+
+def _learned(pool: Pool, scenario: Scenario, software: Software) -> Software:
+    from lab.capture.learn import learned as learn
+
+    known = learn(software, _alone(pool, scenario, software))
     if not known.flows:
         click.echo(
             f"  {software.name} relies on nothing that was seen (no flow of the lab passes a rule "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lab.registry.software import Software
     from lab.report.conflicts import Report
     from lab.scenario import Experiment, Orders, Scenario, Variant
+    from lab.traffic.flow import Flow
     from lab.verdict.outcome import Verdict
 
 HELP = """The archive of a captured host (fwmark-lab capture) stands for everything on it: it is
@@ -33,6 +34,23 @@ class Question:
     host: Divided
     candidates: tuple[Software, ...] = ()
     given: tuple[Given, ...] = ()
+
+    @property
+    def spare(self) -> dict[str, tuple[Flow, ...]]:
+        """Return, by title, the flows for entries whose own do not hold on the host."""
+        return {
+            owner.software.title: owner.spare
+            for owner in self.host.owners
+            if owner.party.entry is not None
+        }
+
+    @property
+    def every(self) -> tuple[Software, ...]:
+        """List the software with all flows that may be asked for."""
+        return tuple(
+            replace(one, flows=(*one.flows, *self.spare.get(one.title, ())))
+            for one in self.software
+        )
 
     @property
     def software(self) -> tuple[Software, ...]:

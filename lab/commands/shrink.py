@@ -52,8 +52,10 @@ def shrink(
     """  # noqa: D301 - click reads the backspace
     from lab.runner.pool import Pool
 
+    question = host.question(names, (), ())
+    wanted = _scenario(question, names, flow, order, family, variant)
     with Pool(2) as pool:
-        scenario = given.learned(pool, _scenario(names, flow, order, family, variant))
+        scenario = given.learned(pool, wanted, question.spare if question else None)
         found = reduced(pool, scenario, _worst(pool, scenario))
     write(found, output or "-")
     return 0
@@ -77,13 +79,17 @@ def write(found: Shrunk, output: str) -> None:
 
 
 def _scenario(
-    names: tuple[str, ...], flow: str | None, order: Orders, family: str, variant: str
+    question: host.Question | None,
+    names: tuple[str, ...],
+    flow: str | None,
+    order: Orders,
+    family: str,
+    variant: str,
 ) -> Scenario:
     from lab.scenario import Scenario
 
     flows = (flow,) if flow else ()
-    question = host.question(names, (), ())
-    software = question.software if question else options.entries(names)
+    software = question.every if question else options.entries(names)
     if len(software) < 2:
         raise UsageError("a conflict takes at least two entries; expected ENTRY ENTRY…")
     options.check_flows(flows, software)

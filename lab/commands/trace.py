@@ -59,7 +59,7 @@ def trace(
     fwmark-lab trace host.tar.gz --flow tailscale/tailnet-to-lan
     """  # noqa: D301 - click reads the backspace
     question = host.question(names, (), (), places)
-    software = question.software if question else options.placed(options.entries(names), places)
+    software = question.every if question else options.placed(options.entries(names), places)
     _check_flow(software, flow)
     scenario = (
         host.scenario(question, order, family, "both", (flow or "",))
@@ -70,7 +70,7 @@ def trace(
     from lab.runner.pool import Pool
 
     with Pool(1) as pool:
-        scenario = given.learned(pool, scenario)
+        scenario = given.learned(pool, scenario, question.spare if question else None)
         run = next(iter(pool.run([list(scenario.experiments())[-1]])))
     if run.refused:
         raise UsageError(f"cannot be installed together: {run.refused}")
