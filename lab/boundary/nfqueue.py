@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from lab.kernel.netlink import Netfilter, attribute, attributes
+from lab.kernel.netlink import Netfilter, attribute, attributes, messages
 
 _PACKET, _VERDICT, _CONFIG = 3 << 8, (3 << 8) | 1, (3 << 8) | 2
 _COMMAND, _PARAMETERS, _BIND, _COPY_PACKET = 1, 2, 1, 2
@@ -27,7 +27,8 @@ class PacketQueue:
 
     def release(self, mark: int) -> int:
         """Give every waiting packet back, with ``mark`` unless it is 0; return how many."""
-        waiting = [attributes(body, 4) for kind, body in self._netlink.pending() if kind == _PACKET]
+        received = (message for block in self._netlink.pending() for message in messages(block))
+        waiting = [attributes(body, 4) for kind, body in received if kind == _PACKET]
         for packet in waiting:
             number = struct.unpack_from("!I", packet[_PACKET_HEADER])[0]
             verdict = attribute(_VERDICT_HEADER, struct.pack("!II", _ACCEPT, number))

@@ -20,7 +20,7 @@ _SO_RCVBUFFORCE = 33
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _FAMILY = struct.Struct("=BBH")
-_CHUNK = 1 << 16
+_CHUNK, _BLOCK = 1 << 16, 1 << 13
 
 Attributes = dict[int, bytes]
 
@@ -49,7 +49,8 @@ class Netfilter:
         Raises OSError as the kernel says of the first one that it refuses.
         """
         self.socket.send(batch)  # it is carried out, and answered, before this returns
-        answers = [struct.unpack_from("=i", payload)[0] for _, payload in self.pending()]
+        received = (payload for block in self.pending() for _, payload in messages(block))
+        answers = [struct.unpack_from("=i", payload)[0] for payload in received]
         if not answers or any(answers):
             number = next((-answer for answer in answers if answer), errno.EPROTO)
             raise OSError(number, f"netlink: {os.strerror(number)}")
@@ -60,18 +61,17 @@ class Netfilter:
         for payload in self._answers():
             yield attributes(payload, 4)
 
-    def pending(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (message type, payload) of everything received so far, without waiting.
+    def pending(self) -> Iterator[bytes]:
+        """Yield every block of messages received so far, 8 KiB at most each, without waiting.
 
         Raises OSError with ENOBUFS where the kernel had to throw messages away.
         """
         receive, flags = self.socket.recv, socket.MSG_DONTWAIT
         while True:
             try:
-                block = receive(_CHUNK, flags)
+                yield receive(_BLOCK, flags)
             except BlockingIOError:
                 return
-            yield from messages(block)
 
     def room(self) -> int:
         """Return the size of the receive buffer in bytes, as the kernel accounts it."""

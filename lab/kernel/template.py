@@ -7,9 +7,12 @@ of every experiment. What the kernel dumps of a table is what it takes to make i
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
 
 from lab.kernel.netlink import (
@@ -29,68 +32,93 @@ _BEGIN, _END = 16, 17
 _CREATE, _APPEND = 0x400, 0x800
 _TABLE, _CHAIN, _RULE, _SET = 0, 3, 6, 9
 # Messages that make something, each with the one that dumps it and the attributes to keep: of a
-# table its name and flags, of a set all but handle and number, of a chain all but counters.
+# table its name and flags, of a set all but handle and number, of a chain all but counters. Then
+# the attribute that holds the name, of a rule its chain's.
 _PARTS = (
-    (_TABLE, 1, (1, 2)),
-    (_SET, 10, (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13)),
-    (_CHAIN, 4, (1, 3, 4, 5, 7)),
-    (_RULE, 7, (1, 2, 4)),
+    (_TABLE, 1, (1, 2), 1),
+    (_SET, 10, (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13), 2),
+    (_CHAIN, 4, (1, 3, 4, 5, 7), 3),
+    (_RULE, 7, (1, 2, 4), 2),
 )
+_CHAINS = re.compile(r"\bchain (\S+) \{")
 _IS_NESTED = 0x8000
 _NESTED = {(_SET, 9), (_CHAIN, 4), (_RULE, 4)}
 _SET_NAME, _SET_ID, _EXPRESSIONS = 2, 10, 4
 _ELEMENT, _NAME, _VALUE, _TIMEOUT = 1, 1, 2, 6
 
-Messages = tuple[bytes, ...]
-"""Those that make tables, sets, chains and rules, in this order."""
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The messages that make a ruleset, in this order."""
+
+    tables: tuple[bytes, ...]
+    sets: tuple[bytes, ...]
+    chains: tuple[bytes, ...]
+    rules: tuple[bytes, ...]
 
 
 def transaction(rulesets: Sequence[str], home: Netns) -> bytes:
     """Return what installs rulesets of the family ``inet`` in one transaction.
 
-    Each is read by itself, and need not have been read in this combination before. They may have
-    tables and sets in common, but no chain. The calling thread is in ``home`` again afterwards.
-    Raises OSError where nft does not take one.
+    They may have tables and sets in common, but no chain. Those that were read before, in whatever
+    company, are not read again. The calling thread is in ``home`` again afterwards. Raises OSError
+    where nft does not take them.
     """
-    read = [_read(ruleset, home) for ruleset in rulesets]
-    tables, sets, chains, rules = (
-        [m for part in column for m in part] for column in zip(*read, strict=True)
+    known = _known()
+    unread = [ruleset for ruleset in rulesets if ruleset not in known]
+    if unread:
+        known |= _read(unread, home)
+    parts = [known[ruleset] for ruleset in rulesets]
+    messages = (
+        *dict.fromkeys(message for part in parts for message in part.tables),
+        *dict.fromkeys(message for part in parts for message in part.sets),
+        *(message for part in parts for message in part.chains),
+        *(message for part in parts for message in part.rules),
     )
-    messages = (*dict.fromkeys(tables), *dict.fromkeys(sets), *chains, *rules)
     return b"".join((_message(_BEGIN, 0, b""), *messages, _message(_END, 0, b"")))
 
 
-@lru_cache(maxsize=2048)
-def _read(ruleset: str, home: Netns) -> tuple[Messages, ...]:
+@lru_cache(maxsize=1)
+def _known() -> dict[str, Parts]:
+    return {}
+
+
+def _read(rulesets: Sequence[str], home: Netns) -> dict[str, Parts]:
+    """Install rulesets in a namespace that is thrown away, and read back what each has become."""
     scratch = Netns.create("template")
     try:
         assert_not(home.inode)
-        _install(ruleset)
-        return _dump()
+        _install("".join(rulesets))
+        with closing(Netfilter()) as socket:
+            tables, sets, chains, rules = (_dumped(socket, *part) for part in _PARTS)
     finally:
         home.enter()
         scratch.close()
+    every = tuple(message for _, message in tables), tuple(message for _, message in sets)
+    return {
+        ruleset: Parts(*every, _of(names, chains), _of(names, rules))
+        for ruleset in rulesets
+        for names in [{f"{name}\0".encode() for name in _CHAINS.findall(ruleset)}]
+    }
 
 
-def _install(ruleset: str) -> None:
-    nft = Nft()
-    try:
-        _, error = nft.run(ruleset)
-    finally:
-        nft.close()
+def _install(rulesets: str) -> None:
+    with closing(Nft()) as nft:
+        _, error = nft.run(rulesets)
     if error:
         raise OSError(0, error)
 
 
-def _dump() -> tuple[Messages, ...]:
-    socket = Netfilter()
-    try:
-        return tuple(
-            tuple(_make(kind, kept, found) for found in socket.dump(_NFTABLES << 8 | dump, _INET))
-            for kind, dump, kept in _PARTS
-        )
-    finally:
-        socket.close()
+def _of(names: set[bytes], dumped: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    return tuple(message for name, message in dumped if name in names)
+
+
+def _dumped(
+    socket: Netfilter, make: int, dump: int, kept: tuple[int, ...], name: int
+) -> list[tuple[bytes, bytes]]:
+    """List what there is of one kind: the chain's name, and the message that makes it."""
+    found = socket.dump(_NFTABLES << 8 | dump, _INET)
+    return [(one[name], _make(make, kept, one)) for one in found]
 
 
 def _make(kind: int, kept: tuple[int, ...], found: Attributes) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lab.native.bpf_text import Program
 from lab.native.markwrite import writes
 from lab.native.rule import Rule
-from lab.observe.nftrace import Message
+from lab.observe.nftrace import Headers, Message
 from lab.observe.passes import Pass
 from lab.observe.xtrace import Line
 from lab.points import Point
@@ -26,7 +26,8 @@ LegacyRule = Callable[[str, str, int], int | None]
 class Lookups:
     """What the assembly asks about one namespace: ctmarks noted and rules installed.
 
-    ``programs`` are the eBPF programs at its devices, with the numbers of their rules.
+    ``programs`` are the eBPF programs at its devices, with the numbers of their rules. Packets are
+    read alike again and again: ``readings`` keeps one of each kind.
     """
 
     node: str
@@ -35,6 +36,17 @@ class Lookups:
     nft_rule: NftRule
     legacy_rule: LegacyRule
     programs: Sequence[tuple[int, Program]] = ()
+    readings: dict[tuple[object, ...], Reading] = field(default_factory=dict)
+
+    def reading(self, point: Point, mark: int, ctmark: int | None, headers: Headers) -> Reading:
+        """Return what was read of a packet at a point."""
+        _, source, destination, _, outer = headers
+        key = (id(point), mark, ctmark, source, destination, outer)
+        found = self.readings.get(key)
+        if found is None:
+            found = Reading(point, mark, ctmark, source, destination, outer=outer)
+            self.readings[key] = found
+        return found
 
 
 @dataclass(slots=True)
@@ -72,9 +84,7 @@ def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[
         found[state.since :] = _with_ctmark_writes(since, state.ctmark, ctmark, one, lookups)
     state.mark = mark
     state.ctmark = ctmark if ctmark is not None else state.ctmark
-    found.append(
-        Reading(point, mark, ctmark, headers.source, headers.destination, outer=headers.outer)
-    )
+    found.append(lookups.reading(point, mark, ctmark, headers))
     state.since = len(found)
 
 

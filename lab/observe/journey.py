@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lab.kernel.route import Answer, Lookup
 from lab.observe import tc
@@ -27,11 +27,15 @@ _UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 
 @dataclass(frozen=True, slots=True)
 class Roads:
-    """How routing is asked on one node: the look-up, the policy rules, the device names."""
+    """How routing is asked on one node: the look-up, the policy rules, the device names.
+
+    ``decided`` keeps the answers, as one question is asked for many packets.
+    """
 
     look_up: LookUp
     policy: Sequence[PolicyRule]
     devices: Mapping[int, str]
+    decided: dict[tuple[str, str, Lookup], Routed] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -288,11 +292,18 @@ def _hook(event: Event) -> str:
 
 def _decide(node: str, hook: str, reading: Reading, roads: Roads, iif: int) -> Routed:
     question = Lookup(reading.source, reading.destination, reading.mark, iif)
+    key = (node, hook, question)
+    if key not in roads.decided:
+        roads.decided[key] = _asked(node, hook, question, roads)
+    return roads.decided[key]
+
+
+def _asked(node: str, hook: str, question: Lookup, roads: Roads) -> Routed:
     answer = roads.look_up(question)
     if answer.error and hook == "output":  # a transparent socket sends from foreign addresses
         anywhere = roads.look_up(replace(question, source=""))
         answer = answer if anywhere.error else anywhere
-    policy = choose(roads.policy, question, answer, roads.devices.get(iif, "lo"))
+    policy = choose(roads.policy, question, answer, roads.devices.get(question.iif, "lo"))
     device = roads.devices.get(answer.device, "")
     via = f" via {answer.gateway}" if answer.gateway else ""
     route = (
@@ -300,4 +311,4 @@ def _decide(node: str, hook: str, reading: Reading, roads: Roads, iif: int) -> R
         if answer.error
         else f"{answer.prefix}{via} dev {device} table {_TABLES.get(answer.table, answer.table)}"
     )
-    return Routed(node, hook, reading.mark, policy, route, device, answer.error)
+    return Routed(node, hook, question.mark, policy, route, device, answer.error)

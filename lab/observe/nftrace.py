@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from lab.kernel.netlink import attributes
+from lab.kernel.netlink import attributes, messages
 from lab.record import Verdict
 from lab.traffic.packets import MAGIC
 
 GROUP = 9
-_TRACE = (10 << 8) | 17
+_KIND = (10 << 8) | 17
+_LENGTH, _TRACE = struct.Struct("=I"), struct.pack("=H", _KIND)
 _TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID = 1, 2, 3, 4, 5, 6
 _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _FAMILY, _POLICY = 8, 9, 10, 12, 14, 15, 16
 _NAMES: dict[int, Verdict] = {
@@ -37,7 +38,10 @@ _TCP, _UDP = 6, 17
 _TUNNELS = (4, 41, 47)
 _TAGGED = MAGIC.to_bytes(2, "big")
 _ATTRIBUTE = struct.Struct("=HH")
-_SHORT, _ID_AT, _ID_HEADER = 128, 24, struct.pack("=HH", 8, 6)
+_SHORT, _ID_AT, _ID_HEADER = 100, 24, struct.pack("=HH", 8, _ID)
+# The last attributes of a message with headers, as long as these are for the lab's packets.
+_TRANSPORT_HEADER = struct.pack("=HH", 24, _TRANSPORT)
+_NETWORK_HEADERS = {4: struct.pack("=HH", 24, _NETWORK), 6: struct.pack("=HH", 44, _NETWORK)}
 
 
 class Headers(NamedTuple):
@@ -56,7 +60,7 @@ class Headers(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One trace message; ``headers`` come with the first of each base chain only."""
+    """One trace message without what is the packet's own; the same for many packets."""
 
     kind: Literal["rule", "return", "policy"]
     family: int
@@ -65,35 +69,53 @@ class Message(NamedTuple):
     handle: int
     mark: int
     verdict: Verdict
-    identity: int
     iif: int
     oif: int
-    headers: Headers | None
 
 
-def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Message]:
-    """Read a list of received messages in order, passing over other message types."""
-    for kind, payload in raw:
-        if kind == _TRACE:
-            yield _decode(payload)
+Traced = tuple[bytes, Message, Headers | None]
+"""The packet's id, the message, and headers: these come with the first of each base chain only."""
 
 
-def _decode(payload: bytes) -> Message:
-    """Read one message; those without headers differ in little but their id, and repeat."""
-    if len(payload) > _SHORT or payload[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
+def decode_all(raw: Iterable[bytes]) -> Iterator[Traced]:
+    """Read received blocks in order, passing over other message types."""
+    for block in raw:
+        if _LENGTH.unpack_from(block)[0] == len(block):
+            if block[4:6] == _TRACE:
+                yield _decode(block[16:])
+            continue
+        for kind, payload in messages(block):
+            if kind == _KIND:
+                yield _decode(payload)
+
+
+def _decode(payload: bytes) -> Traced:
+    """Read one message.
+
+    The id stands at a fixed place and the headers at the end; what is left repeats, and is read
+    once. An experiment receives thousands of these.
+    """
+    if payload[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
         return _read(payload)
-    known = _read_short(payload[:_ID_AT] + bytes(4) + payload[_ID_AT + 4 :])
-    return known._replace(identity=int.from_bytes(payload[_ID_AT : _ID_AT + 4], "big"))
+    identity, front = payload[_ID_AT : _ID_AT + 4], payload[:_ID_AT]
+    if payload[-24:-20] == _TRANSPORT_HEADER:
+        if payload[-48:-44] == _NETWORK_HEADERS[4]:
+            found = headers(payload[-44:-24], payload[-20:])
+            return identity, _template(front, payload[_ID_AT + 4 : -48]), found
+        if payload[-68:-64] == _NETWORK_HEADERS[6]:
+            found = headers(payload[-64:-24], payload[-20:])
+            return identity, _template(front, payload[_ID_AT + 4 : -68]), found
+    if len(payload) > _SHORT:
+        return _read(payload)
+    return identity, _template(front, payload[_ID_AT + 4 :]), None
 
 
-@lru_cache(maxsize=4096)
-def _read_short(payload: bytes) -> Message:
-    return _read(payload)
+@lru_cache(maxsize=16384)
+def _template(front: bytes, back: bytes) -> Message:
+    return _read(front + bytes(4) + back)[1]
 
 
-def _read(payload: bytes) -> Message:
-    # An experiment receives thousands of these: the attributes are walked in place, and what
-    # repeats (names, verdicts, headers) is decoded once.
+def _read(payload: bytes) -> Traced:
     found: list[bytes | None] = [None] * 32
     offset, size, unpack = 4, len(payload), _ATTRIBUTE.unpack_from
     while offset < size:
@@ -101,7 +123,7 @@ def _read(payload: bytes) -> Message:
         found[kind & 31] = payload[offset + 4 : offset + length]
         offset += (length + 3) & ~3
     network, transport = found[_NETWORK], found[_TRANSPORT]
-    return Message(
+    message = Message(
         _KINDS.get(_word(found[_TYPE]), "rule"),
         _word(found[_FAMILY]),
         _text(found[_TABLE]),
@@ -109,11 +131,11 @@ def _read(payload: bytes) -> Message:
         _word(found[_HANDLE]),
         _word(found[_MARK]),
         _verdict(found[_VERDICT], found[_POLICY]),
-        _word(found[_ID]),
         _word(found[_IIF]),
         _word(found[_OIF]),
-        headers(network, transport) if network and transport else None,
     )
+    known = headers(network, transport) if network and transport else None
+    return found[_ID] or b"", message, known
 
 
 def _word(value: bytes | None) -> int:

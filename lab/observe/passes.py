@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lab.observe.chains import ChainKey, Hooked
-from lab.observe.nftrace import Headers, Message
+from lab.observe.nftrace import Headers, Message, Traced
 from lab.observe.places import stage
 from lab.observe.xtrace import Line
 from lab.points import Point
 
 _PF = {2: "ip", 10: "ip6"}
+Start = tuple[str, int, Point | None, bool]
+"""Where a pass is: hook, priority, the recorder's point, whether the route is looked up again."""
 
 
 @dataclass(slots=True)
@@ -40,41 +42,46 @@ class Pass:
         return self.lines[0].mark if self.lines else self.messages[0].mark
 
 
-def nft_passes(
-    messages: Iterable[Message],
-    bases: Mapping[ChainKey, Hooked],
-    probes: Mapping[str, Point],
-    table: str,
-) -> Iterator[Pass]:
-    """Group nftables trace messages; ``probes`` maps the chains of ``table`` to points."""
-    current: dict[int, Pass] = {}
-    for message in messages:
-        if message.headers is None:
-            if message.identity in current:
-                current[message.identity].messages.append(message)
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """The base chains of one namespace; ``probes`` maps those of ``table`` to points."""
+
+    bases: Mapping[ChainKey, Hooked]
+    probes: Mapping[str, Point]
+    table: str
+    _found: dict[Message, Start | None] = field(default_factory=dict)
+
+    def start(self, message: Message) -> Start | None:
+        """Tell where a packet is of whose pass this is the first message."""
+        if message not in self._found:
+            self._found[message] = self._look_up(message)
+        return self._found[message]
+
+    def _look_up(self, message: Message) -> Start | None:
+        if message.table == self.table:
+            point = self.probes[message.chain]
+            return point.hook, point.priority, point, False
+        for family in (_PF.get(message.family, ""), "inet"):
+            hooked = self.bases.get((f"{family} {message.table}", message.chain))
+            if hooked is not None:
+                return hooked.hook, hooked.priority, None, hooked.kind == "route"
+        return None
+
+
+def nft_passes(traced: Iterable[Traced], chains: Chains) -> Iterator[Pass]:
+    """Group nftables trace messages."""
+    current: dict[bytes, Pass] = {}
+    for identity, message, headers in traced:
+        if headers is None:
+            if identity in current:
+                current[identity].messages.append(message)
             continue
-        started = _start(message, message.headers, bases, probes, table)
-        if started is not None:
-            current[message.identity] = started
+        start = chains.start(message)
+        if start is not None:
+            hook, priority, point, again = start
+            started = Pass(headers, hook, priority, point, [message], reroutes=again)
+            current[identity] = started
             yield started
-
-
-def _start(
-    message: Message,
-    headers: Headers,
-    bases: Mapping[ChainKey, Hooked],
-    probes: Mapping[str, Point],
-    table: str,
-) -> Pass | None:
-    if message.table == table:
-        point = probes[message.chain]
-        return Pass(headers, point.hook, point.priority, point, [message])
-    for family in (_PF.get(message.family, ""), "inet"):
-        hooked = bases.get((f"{family} {message.table}", message.chain))
-        if hooked is not None:
-            again = hooked.kind == "route"
-            return Pass(headers, hooked.hook, hooked.priority, None, [message], reroutes=again)
-    return None
 
 
 def legacy_passes(lines: Iterable[Line]) -> Iterator[Pass]:
@@ -104,6 +111,8 @@ def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
     At equal priority the marks tell: what runs last ends with the mark of the next reading.
     """
     _number(nft)
+    if not legacy:
+        return nft
     position = 0
     hooks = {p.stage: p.hook for p in nft}
     for one in legacy:

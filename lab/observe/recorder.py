@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from lab.kernel import template
 from lab.kernel.netlink import Netfilter, lost
 from lab.observe import carried, nftrace, probes, xtrace
-from lab.observe.chains import ChainKey, Hooked, base_chains, rule_handles
-from lab.observe.passes import Pass, legacy_passes, merge, nft_passes
+from lab.observe.chains import ChainKey, base_chains, rule_handles
+from lab.observe.passes import Chains, Pass, legacy_passes, merge, nft_passes
 from lab.points import Point
 from lab.topology.build import Network
 
@@ -17,8 +17,6 @@ _BUFFER = 64 << 20
 _ROOMY = 16 << 20
 """Wanted receive buffer, and the size above which a whole flow fits; a message takes about 1 KiB.
 An ordinary user gets less, so that buffer is emptied after every packet."""
-
-Raw = list[tuple[int, bytes]]
 
 
 @dataclass(slots=True)
@@ -30,10 +28,10 @@ class Watch:
     noted: bool
     trace: Netfilter
     log: Netfilter | None
-    bases: dict[ChainKey, Hooked]
+    chains: Chains
     handles: dict[ChainKey, list[int]]
-    traced: Raw = field(default_factory=list)
-    logged: Raw = field(default_factory=list)
+    traced: list[bytes] = field(default_factory=list)
+    logged: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -73,7 +71,9 @@ class Recorder:
             query = Netfilter()
             query.transact(table)
             bases, handles = (base_chains(query), rule_handles(query)) if noted else ({}, {})
-            watch = Watch(node, points, noted, trace, log, bases, handles)
+            names = {probes.name(number): point for number, point in enumerate(points)}
+            chains = Chains(bases, names, probes.TABLE)
+            watch = Watch(node, points, noted, trace, log, chains, handles)
             query.close()
         self.watches[node] = watch
 
@@ -92,7 +92,7 @@ class Recorder:
             if watch.log is not None:
                 self._take(watch, watch.log, watch.logged)
 
-    def _take(self, watch: Watch, socket: Netfilter, into: Raw) -> None:
+    def _take(self, watch: Watch, socket: Netfilter, into: list[bytes]) -> None:
         try:
             into.extend(socket.pending())
         except OSError as problem:
@@ -131,8 +131,7 @@ class Recorder:
 
 def _passes(watch: Watch) -> list[Pass]:
     """List the passes that were received of one namespace: of nftables, then of legacy tables."""
-    names = {probes.name(number): point for number, point in enumerate(watch.points)}
-    nft = nft_passes(nftrace.decode_all(watch.traced), watch.bases, names, probes.TABLE)
+    nft = nft_passes(nftrace.decode_all(watch.traced), watch.chains)
     return [*nft, *legacy_passes(xtrace.decode_all(watch.logged))]
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from lab.kernel.netlink import Netfilter, attribute, attributes
+from lab.kernel.netlink import Netfilter, attribute, attributes, messages
 from lab.observe.nftrace import Headers, headers
 from lab.traffic.packets import inside
 
@@ -27,6 +28,8 @@ _GROUP = 0
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _LINE = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?")
 
+Kind = Literal["rule", "return", "policy"]
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -35,7 +38,7 @@ class Line:
     hook: str
     table: str
     chain: str
-    kind: Literal["rule", "return", "policy"]
+    kind: Kind
     number: int
     mark: int
     headers: Headers
@@ -54,9 +57,9 @@ def listen(receive_buffer: int, family: str) -> Netfilter:
     return log
 
 
-def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Line]:
+def decode_all(raw: Iterable[bytes]) -> Iterator[Line]:
     """Read received log messages in order, leaving out what is not a TRACE line of the lab's."""
-    for kind, payload in raw:
+    for kind, payload in (message for block in raw for message in messages(block)):
         line = _decode(payload) if kind == _PACKET else None
         if line is not None:
             yield line
@@ -64,9 +67,9 @@ def decode_all(raw: list[tuple[int, bytes]]) -> Iterator[Line]:
 
 def _decode(payload: bytes) -> Line | None:
     found = attributes(payload, 4)
-    match = _LINE.fullmatch(found.get(_PREFIX, b"").rstrip(b"\0").decode())
+    named = _named(found.get(_PREFIX, b""))
     packet = found.get(_PAYLOAD, b"")
-    if not match or len(packet) < 20:
+    if named is None or len(packet) < 20:
         return None
     size = (packet[0] & 0xF) * 4 if packet[0] >> 4 == 4 else 40
     identity = headers(packet[:size], packet[size : size + 20])
@@ -74,10 +77,18 @@ def _decode(payload: bytes) -> Line | None:
         return None
     if identity.outer:
         identity = identity._replace(packet=inside(packet[size:], packet[_protocol_at(packet)]))
-    kind: Literal["rule", "return", "policy"] = match[3]  # type: ignore[assignment]
     mark = struct.unpack("!I", found[_MARK])[0] if _MARK in found else 0
     hook = _HOOKS[found[_HEADER][2]]
-    return Line(hook, match[1], match[2], kind, int(match[4]), mark, identity)
+    return Line(hook, *named, mark, identity)
+
+
+@lru_cache(maxsize=4096)
+def _named(prefix: bytes) -> tuple[str, str, Kind, int] | None:
+    match = _LINE.fullmatch(prefix.rstrip(b"\0").decode())
+    if not match:
+        return None
+    kind: Kind = match[3]  # type: ignore[assignment]
+    return match[1], match[2], kind, int(match[4])
 
 
 def _protocol_at(packet: bytes) -> int:

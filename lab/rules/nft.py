@@ -70,8 +70,13 @@ def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: I
 
 
 def list_rules(installed: Installed, nft: Nft) -> None:
-    """Add to each native rule the text in which nft lists it."""
-    listed = listing(nft)
+    """Add to each native rule the text in which nft lists it.
+
+    Only tables with such rules are listed: nft 1.0 aborts on some matches of the recorder's.
+    """
+    chains = installed.nftables.chains.values()
+    tables = {rule.table for rules in chains for rule in rules if rule.tool == "nft"}
+    listed = listing(nft, *sorted(tables))
     for key, rules in installed.nftables.chains.items():
         texts = listed.get(key, [])
         if len(texts) == len(rules):
@@ -81,10 +86,14 @@ def list_rules(installed: Installed, nft: Nft) -> None:
             ]
 
 
-def listing(nft: Nft) -> dict[tuple[str, str], list[str]]:
-    """Return the rules of the current namespace, by the ledger's table and chain, in order."""
+def listing(nft: Nft, *tables: str) -> dict[tuple[str, str], list[str]]:
+    """Return the rules of the current namespace, by the ledger's table and chain, in order.
+
+    Those of the given tables, or all. One table at a time: of several, nft lists the last alone.
+    """
+    commands = [f"list table {table}" for table in tables] or ["list ruleset"]
     with silent():  # libxtables complains there of targets that it cannot name
-        output, _ = nft.run("list ruleset")
+        output = "".join(nft.run(command)[0] for command in commands)
     found: dict[tuple[str, str], list[str]] = {}
     for rule in nft_text.rules(output):
         found.setdefault((f"{rule.family} {rule.table}", rule.chain), []).append(rule.text)

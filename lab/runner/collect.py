@@ -14,7 +14,6 @@ from lab.observe.journey import Roads, timelines
 from lab.observe.passes import Pass
 from lab.observe.probes import Note
 from lab.observe.recorder import Recorder
-from lab.points import Point
 from lab.record import Dropped, Fate, FlowRun, PolicyRule, Reading, Timeline
 from lab.rules import iproute
 from lab.rules.apply import Site
@@ -45,10 +44,13 @@ class Books:
 
 
 def keep_books(bench: Bench, recorder: Recorder, notes: Sequence[Note]) -> Books:
-    """Index the rules of every node and the ctmarks that the recorders noted."""
+    """Index the rules of every node and the ctmarks that the recorders noted.
+
+    Points are told by identity: notes and passes have them from the watch, thousands of times.
+    """
     rules = tuple(r for site in bench.sites.values() for r in site.installed.everything())
     numbers = {id(rule): number for number, rule in enumerate(rules)}
-    ctmarks = {(n.point, n.packet, n.mark, n.outer): n.ctmark for n in notes}
+    ctmarks = {(id(n.point), n.packet, n.mark, n.outer): n.ctmark for n in notes}
     node = bench.sites["node"]
     policy = iproute.policy_rules(bench.network.routers["node"], node.installed, rules)
     lookups = {
@@ -72,7 +74,7 @@ def _lookups(
     recorder: Recorder,
     rules: tuple[Rule, ...],
     numbers: Mapping[int, int],
-    ctmarks: Mapping[tuple[Point, bytes, int, bool], int | None],
+    ctmarks: Mapping[tuple[int, bytes, int, bool], int | None],
 ) -> Lookups:
     by_handle = _by_handle(site, recorder.watches[site.node].handles, numbers)
     legacy = site.installed.legacy
@@ -96,7 +98,7 @@ def _lookups(
     return Lookups(
         site.node,
         rules,
-        lambda *read: ctmarks.get(read),
+        lambda point, packet, mark, outer: ctmarks.get((id(point), packet, mark, outer)),
         nft_rule,
         legacy_rule,
         programs,
@@ -168,14 +170,14 @@ def _taken(lines: Sequence[Timeline]) -> str:
 def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
     """List what the recorders noted but the trace lacks: without it no rule can be blamed."""
     traced = {
-        (event.point, line.packet, event.outer)
+        (id(event.point), line.packet, event.outer)
         for flow in flows
         for line in flow.timelines
         for event in line.events
         if isinstance(event, Reading)
     }
-    noted = {(note.point, note.packet.hex(), note.outer) for note in notes}
-    untraced = sorted({str(point) for point, *_ in noted - traced})
+    noted = {(id(note.point), note.packet.hex(), note.outer): note.point for note in notes}
+    untraced = sorted({str(noted[key]) for key in noted.keys() - traced})
     return (
         *dict.fromkeys(recorder.lost),
         *(f"packets recorded at {point} were not traced" for point in untraced),

@@ -22,7 +22,7 @@ def rule(name: str, text: str) -> Rule:
 
 def message(handle: int, mark: int) -> Message:
     """Make the trace message of a match; the mark is the one behind the rule."""
-    return Message("rule", 2, "mangle", "PREROUTING", handle, mark, "continue", 1, 0, 0, HEADERS)
+    return Message("rule", 2, "mangle", "PREROUTING", handle, mark, "continue", 0, 0)
 
 
 def shares(rules: list[Rule], marks: list[int], after: int) -> list[tuple[str, int, int]]:

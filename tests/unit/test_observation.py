@@ -23,7 +23,7 @@ def probe(hook: str, priority: int, mark: int = 0) -> Pass:
 
 def message(mark: int) -> Message:
     """Make a trace message."""
-    return Message("rule", 2, "t", "c", 1, mark, "continue", 1, 0, 0, HEADERS)
+    return Message("rule", 2, "t", "c", 1, mark, "continue", 0, 0)
 
 
 def rules(hook: str, priority: int, mark: int) -> Pass:
