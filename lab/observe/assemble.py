@@ -40,7 +40,7 @@ class Lookups:
 
     def reading(self, point: Point, mark: int, ctmark: int | None, headers: Headers) -> Reading:
         """Return what was read of a packet at a point."""
-        _, source, destination, _, outer = headers
+        source, destination, outer = headers.source, headers.destination, headers.outer
         key = (id(point), mark, ctmark, source, destination, outer)
         found = self.readings.get(key)
         if found is None:

@@ -63,7 +63,7 @@ def test_the_usual_shape_is_read_as_any_other(addresses: tuple[str, str]) -> Non
     assert identity == struct.pack("!I", 77)
     assert (message.table, message.chain, message.handle) == ("mangle", "FORWARD", 9)
     assert (message.mark, message.verdict, message.iif, message.oif) == (0x40, "accept", 3, 4)
-    assert found == Headers(TAG, *addresses, 20007)
+    assert found == Headers(TAG, *addresses, 20007, port=80)
 
 
 def test_messages_of_one_kind_differ_by_packet_only() -> None:
