@@ -67,10 +67,14 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that is not in the archive: of which file, and why."""
+    """Something that is not in the archive: of which file, and why.
+
+    ``lost`` where the rest does not say all that the host does to packets: rules are missing.
+    """
 
     file: str
     reason: str
+    lost: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from lab.capture import listings
-from lab.capture.archive import flaw
+from lab.capture.archive import Gap, flaw
 from lab.errors import UnsupportedError
 from lab.kernel import command
 from lab.kernel.command import Unfinished
@@ -22,20 +22,35 @@ class Unread(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of an archive: its text, or None where it is not known, and what is to be said."""
+    """One file of an archive: its text, or None where it is not known, and what is not in it."""
 
     name: str
     text: str | None
-    notes: tuple[str, ...]
+    gaps: tuple[Gap, ...]
 
 
-def part(name: str, read: Callable[[list[str]], str]) -> Part:
+@dataclass(slots=True)
+class Notes:
+    """What is to be said of a file: remarks, and what is lost of its rules."""
+
+    remarks: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def gaps(self, name: str) -> Iterator[Gap]:
+        """Yield them for the manifest."""
+        for lost, reasons in ((False, self.remarks), (True, self.lost)):
+            yield from (Gap(name, " ".join(reason.split()), lost) for reason in reasons)
+
+
+def part(name: str, read: Callable[[Notes], str]) -> Part:
     """Make a file of what a function reads; it adds what it had to leave out to its argument."""
-    notes: list[str] = []
+    notes = Notes()
+    text = None
     try:
-        return Part(name, _fitting(read(notes)), tuple(notes))
+        text = _fitting(read(notes))
     except Unread as problem:
-        return Part(name, None, (*notes, str(problem)))
+        notes.lost.append(str(problem))
+    return Part(name, text, tuple(notes.gaps(name)))
 
 
 def _fitting(text: str) -> str:

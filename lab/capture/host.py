@@ -18,8 +18,8 @@ from itertools import chain
 from pathlib import Path
 
 from lab.capture import listings, netfilter
-from lab.capture.archive import FORMAT, Gap, Manifest, Tool
-from lab.capture.ask import Part, Unread, ask, part, remedy, version
+from lab.capture.archive import FORMAT, Manifest, Tool
+from lab.capture.ask import Notes, Part, Unread, ask, part, remedy, version
 from lab.errors import UnsupportedError, UsageError, unknown
 from lab.kernel.features import dormant, has_capability
 from lab.kernel.netns import Netns
@@ -62,7 +62,6 @@ def capture() -> tuple[Manifest, dict[str, str]]:
     if not has_capability(_NET_ADMIN):
         raise UnsupportedError(remedy("this process lacks CAP_NET_ADMIN"))
     found = list(chain(netfilter.parts(), _routing(), _devices()))
-    gaps = (Gap(one.name, " ".join(note.split())) for one in found for note in one.notes)
     manifest = Manifest(
         format=FORMAT,
         host=socket.gethostname(),
@@ -70,7 +69,7 @@ def capture() -> tuple[Manifest, dict[str, str]]:
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         pseudonymised=False,
         tools=tuple(Tool(name, said) for name, o in _PROGRAMS if (said := version(name, o))),
-        gaps=tuple(gaps),
+        gaps=tuple(gap for one in found for gap in one.gaps),
     )
     return manifest, {one.name: one.text for one in found if one.text is not None}
 
@@ -122,11 +121,11 @@ def _routing() -> Iterator[Part]:
     yield part("xfrm.txt", _xfrm)
 
 
-def _rules(family: str, _: list[str]) -> str:
+def _rules(family: str, _: Notes) -> str:
     return listings.rules(ask("ip", "-N", family, "rule", "show"))
 
 
-def _routes(family: str, _: list[str]) -> str:
+def _routes(family: str, _: Notes) -> str:
     return listings.routes(ask("ip", "-N", "-o", family, "route", "show", "table", "all"))
 
 
@@ -140,7 +139,7 @@ def _sysctls() -> Iterator[str]:
                 continue
 
 
-def _xfrm(notes: list[str]) -> str:
+def _xfrm(notes: Notes) -> str:
     """List policies and states without keys: these do not even reach this process."""
     if dormant(("xfrm_user",)):
         return ""
@@ -149,7 +148,7 @@ def _xfrm(notes: list[str]) -> str:
         try:
             text = listings.xfrm(ask("ip", "xfrm", what, "list", *options))
         except Unread as problem:
-            notes.append(str(problem))
+            notes.lost.append(str(problem))
             continue
         lines += [f"# ip xfrm {what}", text] if text else []
     return "\n".join(lines)
@@ -164,29 +163,31 @@ def _devices() -> Iterator[Part]:
     yield part("tc.txt", _filters)
 
 
-def _links(notes: list[str]) -> str:
+def _links(notes: Notes) -> str:
     text = ask("ip", "-o", "-d", "link")
     lines = [listings.joined(text)]
     for name in listings.wireguards(text):
         try:
             lines.append(f"# wg show {name} fwmark: {ask('wg', 'show', name, 'fwmark').strip()}")
         except Unread as problem:
-            notes.append(f"the mark of {name}: {problem}")
+            notes.lost.append(f"the mark of {name}: {problem}")
     return "\n".join(lines)
 
 
-def _filters(notes: list[str]) -> str:
+def _filters(notes: Notes) -> str:
     qdiscs = ask("tc", "qdisc", "show")
     lines = [qdiscs]
     places = list(dict.fromkeys(listings.filtered(qdiscs)))
     until = time.monotonic() + _PATIENCE
     for number, place in enumerate(places):
         if time.monotonic() > until:
-            notes.append(f"filters of {len(places) - number} places: no end within {_PATIENCE:g} s")
+            notes.lost.append(
+                f"filters of {len(places) - number} places: no end within {_PATIENCE:g} s"
+            )
             break
         try:
             if text := ask("tc", "filter", "show", *place).strip():
                 lines.append(f"# tc filter show {' '.join(place)}\n{text}\n")
         except Unread as problem:
-            notes.append(str(problem))
+            notes.lost.append(str(problem))
     return "".join(lines)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from lab.capture import listings
-from lab.capture.ask import Part, Unread, ask, installed, is_installed, part, version
+from lab.capture.ask import Notes, Part, Unread, ask, installed, is_installed, part, version
 from lab.capture.listings import Chain, Table
 from lab.kernel.features import dormant
 from lab.lint.source import LARGEST
@@ -86,7 +86,7 @@ def _save(program: str, variant: str) -> str:
     return plain if ("nf_tables" in version(plain)) == (variant == "nft") else installed(name)
 
 
-def _nft(program: str, tables: _Tables, notes: list[str]) -> str:
+def _nft(program: str, tables: _Tables, notes: Notes) -> str:
     """Save each table of iptables-nft by itself; one that is mixed would hide the others."""
     if tables.problem:
         return _checked(ask(_save(program, "nft")))
@@ -103,7 +103,7 @@ def _nft(program: str, tables: _Tables, notes: list[str]) -> str:
     return "\n".join(texts)
 
 
-def _piecewise(program: str, table: Table, tables: _Tables, notes: list[str]) -> Iterator[str]:
+def _piecewise(program: str, table: Table, tables: _Tables, notes: Notes) -> Iterator[str]:
     """Save those chains of a mixed table in which xtables made rules; nft lists the others."""
     found = _chains(table)
     ours = [chain for chain in found if chain.xt]
@@ -117,7 +117,7 @@ def _piecewise(program: str, table: Table, tables: _Tables, notes: list[str]) ->
                 raise Unread(f"no end within {_PATIENCE:g} s")
             rules += listings.added(ask(f"{program}-nft", "-t", table.name, "-S", chain.name))
         except Unread as problem:
-            notes.append(f"the rules of chain {table} {chain.name} are left out: {problem}")
+            notes.lost.append(f"the rules of chain {table} {chain.name} are left out: {problem}")
     tables.emptied[table] = frozenset(chain.name for chain in ours)
     yield listings.save_text(program, table, found, rules)
 
@@ -134,7 +134,7 @@ def _checked(text: str) -> str:
     return listings.saved(text)
 
 
-def _legacy(program: str, _: list[str]) -> str:
+def _legacy(program: str, _: Notes) -> str:
     """Save the tables that exist: asking for another would make it."""
     names = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}[program]
     try:
@@ -151,7 +151,7 @@ def _legacy(program: str, _: list[str]) -> str:
 # --- nftables ------------------------------------------------------------------------------------
 
 
-def _ruleset(tables: _Tables, notes: list[str]) -> str:
+def _ruleset(tables: _Tables, notes: Notes) -> str:
     rest = [table for table in tables.all() if table not in tables.saved]
     if not rest:
         return ""
@@ -160,10 +160,10 @@ def _ruleset(tables: _Tables, notes: list[str]) -> str:
     untrue = untrue.intersection(rest) - set(tables.emptied)
     for table in sorted(untrue):
         reason = tables.broken.get(table, "no program that is asked here can list them")
-        notes.append(
+        notes.lost.append(
             f"table {table} is left out: nft does not list its xtables rules truly; {reason}"
         )
-    return listings.ruleset(text, tables.saved | untrue, notes, tables.emptied)
+    return listings.ruleset(text, tables.saved | untrue, notes.remarks, tables.emptied)
 
 
 def _chains(table: Table) -> tuple[Chain, ...]:
@@ -177,15 +177,15 @@ def _chains(table: Table) -> tuple[Chain, ...]:
         return ()
 
 
-def _sets(listing: Part, notes: list[str]) -> str:
+def _sets(listing: Part, notes: Notes) -> str:
     """Name sets: those of ipset as commands that make them, those of nftables as remarks."""
     lines: list[str] = []
     if not dormant(("ip_set",)):
         try:
             lines += listings.ipsets(ask("ipset", "list", "-terse"))
         except Unread as problem:
-            notes.append(f"sets of ipset: {problem}")
+            notes.lost.append(f"sets of ipset: {problem}")
     if listing.text is None:
-        notes.append("sets of nftables: see ruleset.nft")
+        notes.lost.append("sets of nftables: see ruleset.nft")
     lines += listings.named_sets(listing.text or "")
     return "\n".join(lines)

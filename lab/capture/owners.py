@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lab.capture import flows as generic
 from lab.capture import mapping as maps
 from lab.capture import roles, texts
+from lab.capture.archive import Gap
 from lab.capture.bits import Owned, owned
 from lab.capture.known import Known, known
 from lab.capture.listed import RULESET, Item, items
@@ -37,7 +38,6 @@ _KINDS = {"iptables": "iptables", "nft": "nft", "policy": "policy", "route": "po
 _MADE = ("link", "address", "addr", "neigh", "neighbour", "tunnel", "xfrm")
 _FILTER = re.compile(r"\s*filter .*\b(?:bpf|flower|u32|fw|basic|matchall)\b")
 _XFRM_MARK = re.compile(r"\bmark 0x(?!0+/)")
-_LOST_TABLE = re.compile(r"table .* is left out")
 _DECISIVE = (*_SAVED, RULESET, "ip-rule.txt", "ip6-rule.txt", "ip-route.txt", "ip6-route.txt")
 """Files without which something of the rules is not known."""
 
@@ -360,13 +360,13 @@ def _foreign(items: Sequence[Item], mapping: Roles) -> Iterator[str]:
     )
 
 
-def gaps(host: Divided, files: Mapping[str, str], told: Iterable[tuple[str, str]]) -> Divided:
+def gaps(host: Divided, told: Iterable[Gap]) -> Divided:
     """Add what an archive says of itself: rules that are not in it are left out as well."""
     notes, left_out = list(host.notes), list(host.left_out)
-    for name, reason in told:
-        missing = name not in files or _LOST_TABLE.match(reason)
-        if missing and name in _DECISIVE:
-            left_out.append(LeftOut(f"{host.source}:{name}", "", f"not captured: {reason}"))
+    for gap in told:
+        if gap.lost and gap.file in _DECISIVE:
+            where = f"{host.source}:{gap.file}"
+            left_out.append(LeftOut(where, "", f"not captured: {gap.reason}"))
         else:
-            notes.append(f"{name}: {reason}")
+            notes.append(str(gap))
     return replace(host, notes=tuple(notes), left_out=tuple(left_out))

@@ -104,7 +104,7 @@ def _bare(name: str, text: str, gaps: list[Gap]) -> str:
     kept = list(_without_numbers(lines))
     if len(kept) < len(lines):
         reason = f"{len(lines) - len(kept)} lines with addresses as numbers are left out"
-        gaps.append(Gap(name, reason))
+        gaps.append(Gap(name, reason, lost=True))
     if name == "links.txt":
         kept = [_ALIAS.sub("", line) for line in kept]
     return "\n".join(kept)

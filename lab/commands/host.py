@@ -101,8 +101,7 @@ def divide(name: str, maps: Sequence[str], owns: Sequence[str]) -> Divided:
     found = divided(name, captured.files, load(), mapping.parsed(maps), _masks(owns))
     if not found.owners:
         raise UsageError(f"{name}: no rules at all; nothing can be judged")
-    told = ((gap.file, gap.reason) for gap in captured.manifest.gaps)
-    found = gaps(found, captured.files, told)
+    found = gaps(found, captured.manifest.gaps)
     known = [owner.party.name for owner in found.owners if owner.party.entry is None]
     for owner in _masks(owns):
         if owner not in known:

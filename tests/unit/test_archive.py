@@ -25,7 +25,7 @@ WRITTEN = Manifest(
     "2026-11-21T10:00:00Z",
     False,
     (Tool("nft", "1.0.6"),),
-    (Gap("tc.txt", "'tc' is not installed"),),
+    (Gap("tc.txt", "'tc' is not installed", lost=True), Gap("sets.txt", "none")),
 )
 FILES = {name: f"# {name}\n" for name in NAMES if name != "tc.txt"}
 PACKED = archive.packed(WRITTEN, FILES)
