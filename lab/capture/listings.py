@@ -88,7 +88,7 @@ def is_whole(text: str) -> bool:
 def tables(text: str) -> tuple[Table, ...]:
     """Read what ``nft list tables`` prints."""
     found = (line.split() for line in text.splitlines())
-    return tuple(Table(words[1], words[2]) for words in found if words[:1] == ["table"])
+    return tuple(Table(w[1], w[2]) for w in found if len(w) == 3 and w[0] == "table")
 
 
 def chains(table: str) -> tuple[Chain, ...]:
