@@ -27,13 +27,17 @@ def doctor() -> int:
 def clean(kept: bool) -> int:
     """End what killed runs left behind, and nothing else."""
     from lab.kernel import keep
+    from lab.vm import guest
 
     found = [leftover for leftover in keep.leftovers() if kept or not leftover.kept]
     for leftover in found:
         keep.end(leftover)
         what = "kept namespaces" if leftover.kept else "a worker whose command is gone"
         click.echo(f"ended process {leftover.pid}: {what}")
-    if not found:
+    guests = guest.sweep()
+    if guests:
+        click.echo(f"removed {guests} folders of guests whose command is gone")
+    if not found and not guests:
         click.echo("nothing to clean")
     return 0
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.errors import UnsupportedError
-from lab.vm.kernels import Kernel, cache_folder
+from lab.vm.kernels import Kernel, make
 
 PROGRAMS = {"apt-get": "apt", "dpkg-deb": "dpkg", "depmod": "kmod"}
 _MIRROR = "https://deb.debian.org/debian"
@@ -34,8 +34,7 @@ def fetch(kernel: Kernel) -> None:
     missing = lacking()
     if missing:
         raise UnsupportedError(f"cannot fetch {kernel.name}: {missing}")
-    kernels = cache_folder() / "kernels"
-    kernels.mkdir(exist_ok=True)
+    kernels = make("kernels")
     with _alone(kernels), tempfile.TemporaryDirectory(prefix=".new-", dir=kernels) as new:
         work = Path(new)
         for package in _download(kernel, work):
@@ -103,9 +102,8 @@ def _apt_options(kernel: Kernel, work: Path) -> tuple[str, ...]:
 
 def _complete(root: Path) -> None:
     """Make the index of the modules, which an installation would have made."""
-    for merged in (root / "usr" / "lib" / "modules",):  # newer packages have no /lib
-        if merged.is_dir() and not (root / "lib").exists():
-            (root / "lib").symlink_to("usr/lib")
+    if not (root / "lib").exists():  # newer packages have /usr/lib only
+        (root / "lib").symlink_to("usr/lib")
     releases = [path.name for path in (root / "lib" / "modules").glob("*")]
     if len(releases) != 1 or not (root / "boot" / f"vmlinuz-{releases[0]}").exists():
         raise UnsupportedError(f"expected one kernel with its modules, found {releases}")

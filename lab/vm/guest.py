@@ -26,7 +26,7 @@ from lab.errors import SandboxError, UnsupportedError, UsageError
 from lab.kernel.features import GUEST
 from lab.kernel.netns import die_with_parent
 from lab.vm import download
-from lab.vm.kernels import Kernel, cache_folder
+from lab.vm.kernels import Kernel, cache_folder, make
 
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "file": "file",
             "setpriv": "util-linux"}  # fmt: skip
@@ -103,11 +103,8 @@ def _image(kernel: Kernel | Path) -> Path:
 @contextmanager
 def _shared(text: str) -> Iterator[Path]:
     """Make the folder that guest and machine share; remove those whose process is gone."""
-    top = cache_folder() / "guests"
-    top.mkdir(exist_ok=True)
-    for rest in top.iterdir():
-        _remove_unless_used(rest)
-    with tempfile.TemporaryDirectory(dir=top) as name:
+    sweep()
+    with tempfile.TemporaryDirectory(dir=make("guests")) as name:
         shared = Path(name)
         with (shared / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -132,10 +129,18 @@ def _programs() -> dict[str, str]:
     }
 
 
-def _remove_unless_used(folder: Path) -> None:
+def sweep() -> int:
+    """Remove what killed commands left of their guests; return how many there were."""
+    folders = (cache_folder() / "guests").glob("*/")
+    return sum(_remove_unless_used(folder) for folder in folders)
+
+
+def _remove_unless_used(folder: Path) -> bool:
     with suppress(OSError), (folder / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
+        return True
+    return False
 
 
 def script(job: Job, image: Path) -> str:
@@ -150,7 +155,8 @@ def script(job: Job, image: Path) -> str:
         "TERM": "dumb",
     }
     needed = {Path("/usr"), _PACKAGE, job.folder, Path(sys.prefix), Path(sys.base_prefix)}
-    lines = [_REMOUNTED, *map(_bound, sorted(needed)), _modules(image)]
+    there = {Path("/"), Path("/tmp")}  # as they are meant to be
+    lines = [_REMOUNTED, *map(_bound, sorted(needed - there)), _modules(image)]
     if job.writable:
         lines.append(f"mount --bind {_WRITABLE} {shlex.quote(str(job.writable))}")
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())

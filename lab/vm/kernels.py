@@ -65,12 +65,17 @@ def find(name: str) -> Kernel | Path:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder of the lab, made where it is missing."""
-    top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwmark-lab"
+    """Return the user's cache folder of the lab, which need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fwmark-lab"
+
+
+def make(name: str) -> Path:
+    """Return a folder of the cache, made where it is missing. Raises UsageError."""
+    folder = cache_folder() / name
     try:
-        top.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise UsageError(
-            f"cannot write {top}: {problem.strerror}; set XDG_CACHE_HOME to a folder of yours"
+            f"cannot make {folder}: {problem.strerror}; set XDG_CACHE_HOME to a folder of yours"
         ) from None
-    return top
+    return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -54,21 +53,26 @@ def test_a_row_runs_under_another_kernel(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_guest_whose_command_is_killed() -> None:
-    """QEMU ends with its parent, and the next guest removes the folder that was shared."""
+    """QEMU ends with its parent, and clean removes the folder that was shared."""
+    before = _folders()
     command = subprocess.Popen(_command("--", "sleep", "600"), cwd=_ROOT, process_group=0)
     try:
-        qemu = _wait_for_qemu(command.pid)
-        os.kill(command.pid, signal.SIGKILL)
-        command.wait()
-        deadline = time.monotonic() + 30
-        while Path(f"/proc/{qemu}").exists() and time.monotonic() < deadline:
-            os.sched_yield()
-        assert not Path(f"/proc/{qemu}").exists()
+        qemu = Path(f"/proc/{_wait_for_qemu(command.pid)}")
+        shared = _folders() - before
     finally:
         command.kill()
         command.wait()
-    with guest._shared("true\n") as shared:
-        assert list((cache_folder() / "guests").iterdir()) == [shared]
+    deadline = time.monotonic() + 30
+    while qemu.exists() and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not qemu.exists()
+    assert len(shared) == 1
+    guest.sweep()
+    assert not shared & _folders()
+
+
+def _folders() -> set[Path]:
+    return set((cache_folder() / "guests").glob("*"))
 
 
 def _wait_for_qemu(pid: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from lab.boundary import page
+from lab.boundary.__main__ import _chosen
 from lab.boundary.results import Results, merged, outcome, read
 from lab.boundary.row import Change, Measured, Row, see
+from lab.boundary.table import BOUNDARIES, CHEATSHEET
 from lab.errors import RecordError
 
 ROW = Row("veth", Change.ERASED, (see("a output", 0x11), see("b input", 0)), "why", "where")
@@ -46,6 +49,16 @@ def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path.write_text('{"release": 1}')
     with pytest.raises(RecordError, match=r"boundaries\.json: expected what .* prints"):
         read(path)
+
+
+def test_rows_that_were_as_expected_need_not_run_again(tmp_path: Path) -> None:
+    """Those of this very kernel; of another one nothing is known here."""
+    rows = {row.name: "yes" for row in BOUNDARIES[1:]} | {row.name: "yes" for row in CHEATSHEET}
+    path = tmp_path / "boundaries.json"
+    path.write_text(json.dumps([Results(os.uname().release, rows).as_json()]))
+    assert _chosen(["--but", str(path)]) == [BOUNDARIES[0]]
+    path.write_text(json.dumps([Results("0.1.0", rows).as_json()]))
+    assert len(_chosen(["--but", str(path)])) == len(BOUNDARIES) + len(CHEATSHEET)
 
 
 def test_a_page_has_a_column_for_each_kernel() -> None:

@@ -14,7 +14,7 @@ from lab import cli, doctor
 from lab.errors import UnsupportedError, UsageError
 from lab.vm import download, guest
 from lab.vm.guest import Job
-from lab.vm.kernels import Kernel, find, known
+from lab.vm.kernels import Kernel, find, known, make
 
 IMAGE = Path("/cache/kernels/debian-12/boot/vmlinuz-6.1.0-50-amd64")
 
@@ -63,8 +63,8 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_remedy(
     """A file stands where the folder should be."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UsageError, match=r"cannot write .*; set XDG_CACHE_HOME"):
-        assert find("debian-12").image()  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match=r"cannot make .*; set XDG_CACHE_HOME"):
+        make("kernels")
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)))
@@ -83,6 +83,29 @@ def test_a_writable_folder_is_mounted_last() -> None:
     mounts = [line for line in lines if "mount --bind" in line]
     assert mounts[-1] == "mount --bind /run/writable /work/out"
     assert any(line.endswith("/run/machine/work /work") for line in mounts[:-1])
+
+
+@pytest.mark.parametrize("folder", ["/", "/tmp"])
+def test_the_guest_keeps_its_own_root_and_tmp(folder: str) -> None:
+    """A command that is started there must not make them read-only."""
+    lines = guest.script(Job(("true",), Path(folder)), IMAGE).splitlines()
+    assert not [line for line in lines if line.endswith(f" {folder}") and "mount --bind" in line]
+
+
+def test_what_killed_commands_left_is_swept_and_the_rest_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A lock tells: its holder is there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert guest.sweep() == 0
+    left = make("guests") / "left"
+    left.mkdir()
+    (left / "lock").touch()
+    with guest._shared("true\n") as used:
+        assert not left.exists()
+        assert guest.sweep() == 0
+        assert (used / "script").read_text() == "true\n"
+    assert list(make("guests").iterdir()) == []
 
 
 def _without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
