@@ -38,14 +38,17 @@ def results(rows: Iterable[Row]) -> Results:
     release, found = os.uname().release, dict[str, str]()
     pool = Pool(1)
     for row in rows:
+        skipped = ""
         try:
-            found[row.name] = outcome(row, measure(pool, row))
+            measured = measure(pool, row)
+            found[row.name], skipped = outcome(row, measured), measured.skipped
         except LabError as problem:
             found[row.name] = f"failed: {problem}"
         except SandboxError as problem:
             found[row.name] = f"failed: {problem}"
             pool = Pool(1)  # the worker may be gone
-        sys.stderr.write(f"{row.name}: {found[row.name]}\n")
+        why = f" ({skipped.partition(': ')[2]})" if skipped else ""
+        sys.stderr.write(f"{row.name}: {found[row.name]}{why}\n")
     pool.close()
     return Results(release, found)
 

@@ -1,6 +1,6 @@
 """Run one row in namespaces of its own and say which marks were seen.
 
-``measure`` and ``missing`` are called in a worker's sandbox (``lab.runner.protocol.Task``).
+``measure`` is called in a worker's sandbox (``lab.runner.protocol.Task``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.boundary.__main__ import MEASURE, measure
+from lab.boundary.features import FEATURES, Feature
 from lab.boundary.row import Change, Row, see
 from lab.boundary.table import BOUNDARIES
 from lab.errors import RuleRefused, SandboxError
@@ -68,6 +71,28 @@ def test_a_row_leaves_this_namespace_alone(pool: Pool) -> None:
     inode, devices = host_inode(), Path("/proc/net/dev").read_text().count(":")
     measure(pool, _VETH)
     assert (host_inode(), Path("/proc/net/dev").read_text().count(":")) == (inode, devices)
+
+
+def _built_in() -> set[str]:
+    """List the options that this kernel was built with, modules aside; none where it hides them."""
+    try:
+        text = gzip.decompress(Path("/proc/config.gz").read_bytes()).decode()
+    except FileNotFoundError:
+        return set()
+    return set(re.findall(r"^(CONFIG_\w+)=y$", text, re.MULTILINE))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user may not use all that is there")
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_a_feature_that_the_kernel_has_is_found(pool: Pool, feature: Feature) -> None:
+    """A trial that fails for a reason of its own would skip its rows everywhere, unnoticed."""
+    options = set(re.findall(r"CONFIG_\w+", feature.option))
+    if not options or not options <= _built_in() or "package" in feature.option:
+        pytest.skip(f"{feature.option} is not in this kernel's own list")
+    if feature.name == "control group bpf":
+        pytest.skip("control groups belong to the whole machine: in a guest only")
+    trial = replace(_VETH, needs=(feature.name,))
+    assert measure(pool, trial).skipped == ""
 
 
 def test_a_wrong_expectation_is_seen(pool: Pool) -> None:
