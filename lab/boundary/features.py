@@ -81,6 +81,13 @@ FEATURES: tuple[Feature, ...] = (
         "action skbedit mark 1",
         ("sch_ingress", "cls_u32", "act_skbedit"),
     ),
+    Feature(
+        "connmark",
+        "CONFIG_NET_ACT_CONNMARK and CONFIG_NET_CLS_U32",
+        f"{_CLSACT}tc filter add dev q0 ingress protocol ip prio 1 u32 match u32 0 0 "
+        "action connmark",
+        ("sch_ingress", "cls_u32", "act_connmark"),
+    ),
     Feature("bpf", "CONFIG_NET_CLS_BPF", f"{_CLSACT}bpf tc ingress q0: mark = 1",
             ("sch_ingress", "cls_bpf")),
     Feature("xdp", "CONFIG_BPF_SYSCALL", "ip link add q0 type veth peer name q1\nxdp q0 0x1"),

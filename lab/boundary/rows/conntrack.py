@@ -127,6 +127,22 @@ ROWS = (
         network="router",
     ),
     Row(
+        name="packet mark of the reply, restored by tc (act_connmark)",
+        change=Change.INHERITED,
+        reason="the action looks the entry up by itself, before every netfilter hook",
+        source="net/sched/act_connmark.c: tcf_connmark_act",
+        built=tracked("r", "prerouting", 0xC7) + "r: tc qdisc add dev rb clsact\n"
+        "r: tc filter add dev rb ingress protocol ip prio 1 u32 match u32 0 0 action connmark\n",
+        sent=(Datagram("a", "10.0.2.1"), Answer("b")),
+        readings=(
+            see("r forward", 0xC7, word="ctmark"),
+            see("b socket 5000", 0),
+            see("r ingress rb", 0xC7, match="udp sport 5000"),
+        ),
+        needs=("connmark",),
+        network="router",
+    ),
+    Row(
         name="ctmark, of an FTP data connection",
         change=Change.INHERITED,
         reason="init_conntrack copies the mark of the connection that announced it, once",
