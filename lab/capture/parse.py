@@ -47,6 +47,13 @@ _TOOLS: dict[source.Format, Tool] = {
 }
 
 
+_INSTEAD: dict[source.Format, str] = {
+    "listing": "'iptables -S' names no table; expected what iptables-save prints",
+    "tc": "tc's filters name devices of their host by number; they can be linted, not run",
+    "xfrm": "xfrm policies need the keys of their host; they can be linted, not run",
+}
+
+
 UNMAPPED = Mapping()
 RELEASE = "given"
 """What stands for a release in the titles of software that was made of files."""
@@ -113,6 +120,8 @@ def _text(path: Path) -> _Text:
     kind = source.detect(path, text)
     if kind == "entry":
         raise UsageError(f"{path}: a registry entry stands by itself; give it as its own argument")
+    if kind not in _TOOLS:
+        raise UsageError(f"{path}: {_INSTEAD.get(kind, kind)}")
     if kind == "nft" and (found := _XT.search(text)):
         line = text.count("\n", 0, found.start()) + 1
         raise UsageError(

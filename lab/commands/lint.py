@@ -27,7 +27,8 @@ def lint(files: tuple[Path, ...], owner: str, as_json: bool, as_sarif: bool) -> 
     """Find rules that harm others' marks, without running anything; needs no root.
 
     FILE is iptables-save text, an nft ruleset, 'ip rule' output, a list of sysctls or a registry
-    entry (.toml); - is standard input. All files are taken as one host's.
+    entry (.toml), or what 'iptables -S', 'tc filter show' or 'ip xfrm policy' prints; - is standard
+    input. All files are taken as one host's.
 
     \b
     iptables-save | fwmark-lab lint -

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from lab.native.marktest import MarkTest
 from lab.native.markwrite import MarkWrite
 from lab.traffic.flow import Field
 
-Kind = Literal["iptables", "nft", "policy", "route", "sysctl"]
+Kind = Literal["iptables", "nft", "policy", "route", "sysctl", "tc", "xfrm", "bpf"]
+_LEAVING = re.compile(r"\b(?:egress|root)\b|\bparent (?!ffff:)")
 ChainName = tuple[str, str, str]
 """Family and file, table, chain: what tells one chain from another."""
 
@@ -39,8 +41,21 @@ class Line:
                 mask |= test.mark.mask
         return mask
 
+    @property
+    def arriving(self) -> bool:
+        """Tell whether it acts on packets from outside, whose mark is still 0.
+
+        tc's actions are taken for such unless the line says that they are at egress: a listing
+        names the place elsewhere.
+        """
+        if self.kind == "bpf":
+            return self.text.startswith("tc ingress ")
+        return self.kind == "tc" and not _LEAVING.search(self.text)
+
     def erased(self, write: MarkWrite) -> int:
         """Return the bits a write changes that the rule has not compared: others' may be there."""
+        if self.arriving:
+            return 0
         return WORD & ~write.kept & ~self.known(write.field)
 
 

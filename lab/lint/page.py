@@ -16,10 +16,11 @@ _HEAD = f"""# What `fwmark-lab lint` finds
 Made from the docstrings in `lab/lint/checks/`; do not edit. A test fails where it is out of date.
 
 `fwmark-lab lint FILE…` reads iptables-save text, nft rulesets, `ip rule` listings, lists of sysctls
-and registry entries, and runs nothing. All files of one call are taken as one host's, so that a
-policy rule in one explains a mark in another. A file may have {LARGEST >> 20} MiB. Whom a rule
-hurts comes from the registry's allocations; `--owner NAME` leaves out the software whose rules they
-are. Exit code: 0 no findings, 1 findings, 4 a file that cannot be read.
+and registry entries, also what `iptables -S`, `tc filter show` and `ip xfrm` print, and runs
+nothing. All files of one call are taken as one host's, so that a policy rule in one explains a mark
+in another. A file may have {LARGEST >> 20} MiB. Whom a rule hurts comes from the registry's
+allocations; `--owner NAME` leaves out the software whose rules they are. Exit code: 0 no findings,
+1 findings, 4 a file that cannot be read.
 
 | check | name | level | |
 |---|---|---|---|

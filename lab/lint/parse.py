@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lab.errors import UsageError
@@ -12,7 +12,14 @@ from lab.lint import source
 from lab.lint.model import Base, ChainName, Kind, Line, Subject
 from lab.marks import WORD, Mark
 from lab.native import nft_blocks
-from lab.native.iptables_text import BUILTIN, changes
+from lab.native.device_marks import (
+    program_tests,
+    tc_tests,
+    tc_writes,
+    xfrm_tests,
+    xfrm_writes,
+)
+from lab.native.iptables_text import BUILTIN, Change, changes, listed
 from lab.native.lines import lines
 from lab.native.marktest import MarkTest, tests
 from lab.native.markwrite import MarkWrite, writes
@@ -23,6 +30,11 @@ _BASE = re.compile(r"type (?P<type>\w+) hook (?P<hook>\w+)")
 _JUMP = re.compile(r"\b(?:jump|goto) ([^\s,;}]+)|(@[\w.-]+)")
 _XT_JUMP = re.compile(r"(?:^| )(?:-j|-g|--jump|--goto) (\S+)")
 _STRICT_SET = re.compile(r"(?P<kind>meta|ct) mark (?:!= )?(?:vmap )?\{(?P<values>[^}]*)\}")
+_TESTS: dict[str, Callable[[str], Iterator[MarkTest]]] = {
+    "tc": tc_tests,
+    "xfrm": xfrm_tests,
+    "bpf": program_tests,
+}
 _NUMBER = re.compile(r"(?<![\w.-])(?:0x[0-9a-fA-F]+|\d+)(?![\w.:-])")
 _MANAGED = re.compile(r"# Warning: table (\w+) (\S+) is managed by iptables-nft")
 
@@ -48,6 +60,10 @@ class Collected:
             "nft": self._nft,
             "policy": self._policy,
             "sysctl": self._sysctl,
+            "tc": self._tc,
+            "xfrm": self._xfrm,
+            "bpf": self._programs,
+            "listing": self._listing,
         }[kind]
         try:
             reader(text, file, first)
@@ -55,10 +71,16 @@ class Collected:
             raise UsageError(_placed(str(problem), file, first)) from None
 
     def _iptables(self, text: str, file: str, first: int) -> None:
+        self._changes(changes(text), file, first)
+
+    def _listing(self, text: str, file: str, first: int) -> None:
+        self._changes(listed(text), file, first)
+
+    def _changes(self, found: Iterable[Change], file: str, first: int) -> None:
         for table, names in BUILTIN.items():
             for name in names:
                 self.bases.setdefault((file, table, name), Base(table, name.lower()))
-        for change in changes(text):
+        for change in found:
             if change.verb not in ("append", "insert", "replace"):
                 continue
             chain = (file, change.table, change.chain)
@@ -87,6 +109,8 @@ class Collected:
             number = first + line.number
             if source.RULE.fullmatch(line.text):
                 self._line("policy", file, number, line.text, line.text)
+            elif source.XFRM.match(line.text):
+                self._line("xfrm", file, number, line.text, line.text)
             elif source.ROUTE.fullmatch(line.text):
                 self.lines.append(Line("route", file, number, line.text, bare=line.text))
             elif not source.COMMAND.fullmatch(line.text):
@@ -94,6 +118,18 @@ class Collected:
                     f"line {line.number + 1}: {line.text[:60]!r} is no policy rule; expected "
                     "e.g. '100: from all fwmark 0x1/0xff lookup 100'"
                 )
+
+    def _tc(self, text: str, file: str, first: int) -> None:
+        for line in lines(text):
+            self._line("tc", file, first + line.number, line.text, _QUOTED.sub("", line.text))
+
+    def _xfrm(self, text: str, file: str, first: int) -> None:
+        for line in lines(text):
+            self._line("xfrm", file, first + line.number, line.text, line.text)
+
+    def _programs(self, text: str, file: str, first: int) -> None:
+        for line in lines(text):
+            self._line("bpf", file, first + line.number, line.text, line.text)
 
     def _sysctl(self, text: str, file: str, first: int) -> None:
         for line in lines(text):
@@ -115,7 +151,7 @@ class Collected:
         bare: str,
         chain: ChainName = ("", "", ""),
     ) -> None:
-        if "mark" not in bare:
+        if "mark" not in bare and kind != "tc":
             return
         try:
             found = tuple(_tests(bare, kind)), tuple(_writes(bare, kind))
@@ -126,7 +162,7 @@ class Collected:
 
 def _writes(bare: str, kind: Kind) -> Iterator[MarkWrite]:
     if kind != "policy":
-        yield from writes(bare)
+        yield from {"tc": tc_writes, "xfrm": xfrm_writes}.get(kind, writes)(bare)
 
 
 def _tests(bare: str, kind: Kind) -> Iterator[MarkTest]:
@@ -134,7 +170,7 @@ def _tests(bare: str, kind: Kind) -> Iterator[MarkTest]:
         inverted = bool(re.search(r"\bnot\b", bare))
         yield from (MarkTest(t.field, t.mark, t.equal and not inverted) for t in tests(bare))
         return
-    yield from tests(bare)
+    yield from _TESTS.get(kind, tests)(bare)
     if kind == "nft":
         condition = bare.split(" mark set ")[0]
         for which, values in _STRICT_SET.findall(condition):

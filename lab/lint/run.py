@@ -23,6 +23,8 @@ _FORMATS: dict[str, source.Format] = {
     "nft": "nft",
     "ip": "policy",
     "sysctl": "sysctl",
+    "tc": "tc",
+    "bpf": "bpf",
 }
 
 

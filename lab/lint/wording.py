@@ -20,6 +20,10 @@ def masked_set(line: Line, field: Field, value: int) -> str:
         if not value:
             return f"{name} set {name} & ~M{clear}"
         return f"{name} set {name} & {WORD & ~mark.mask:#010x} | {value:#x}"
+    if line.kind == "bpf":
+        return f"mark = mark & {WORD & ~mark.mask:#010x} | {value:#x}"
+    if line.kind in ("tc", "xfrm"):
+        return f"the value under a mask, {mark if value else '0x0/M'}{clear}"
     shown = f"{mark}" if value else "0x0/M"
     return f"-j {TARGET[field]} --set-xmark {shown}{clear}"
 
@@ -30,6 +34,10 @@ def masked_test(line: Line, field: Field, value: int) -> str:
         return f"{NFT[field]} & {value:#x} == {value:#x}"
     if line.kind == "policy":
         return f"fwmark {value:#x}/{value:#x}"
+    if line.kind == "bpf":
+        return f"mark & {value:#x} == {value:#x}"
+    if line.kind in ("tc", "xfrm"):
+        return f"the value under a mask, {value:#x}/{value:#x}"
     return f"-m {'mark' if field == 'mark' else 'connmark'} --mark {value:#x}/{value:#x}"
 
 

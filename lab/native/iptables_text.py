@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.native.lines import lines
+from lab.native.lines import Line, lines
 
 BUILTIN = {
     "raw": ("PREROUTING", "OUTPUT"),
@@ -97,6 +97,36 @@ def _change(table: str, body: str, number: int, source: str) -> Change:
     spec = found["spec"] or ""
     verb = _VERBS.get(found["verb"], "other")
     return Change(verb, table, found["chain"], position, spec, body, number, source)
+
+
+def listed(text: str) -> Iterator[Change]:
+    """Read what ``iptables -S`` prints, of one table or of several after one another.
+
+    It names no table; the policies that it begins with are those of one table's chains. Raises
+    ValueError with the line's number (from 1).
+    """
+    for part in _listings(text):
+        table = _listed_table([line.text for line in part])
+        yield from (_change(table, line.text, line.number, line.source) for line in part)
+
+
+def _listings(text: str) -> Iterator[list[Line]]:
+    """Divide at the policies: each table begins with them."""
+    part: list[Line] = []
+    for line in lines(text):
+        if line.text.startswith("-P ") and part and not part[-1].text.startswith("-P "):
+            yield part
+            part = []
+        part.append(line)
+    yield part
+
+
+def _listed_table(part: list[str]) -> str:
+    chains = {words[1] for line in part if (words := line.split())[0] == "-P" and len(words) > 1}
+    for table, own in BUILTIN.items():
+        if chains == set(own):
+            return table
+    return "mangle" if chains & {"PREROUTING", "POSTROUTING"} else "filter"
 
 
 def saved(text: str) -> dict[tuple[str, str], list[str]]:

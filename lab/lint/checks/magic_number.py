@@ -26,7 +26,7 @@ def magic_number(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Source: https://github.com/kubernetes/kubernetes/issues/113659
     """
-    for line in subject.of("iptables", "nft", "policy"):
+    for line in subject.of("iptables", "nft", "policy", "tc", "xfrm", "bpf"):
         for word in _words(line):
             if whose := owners.testing(word, subject.owner):
                 yield Problem(

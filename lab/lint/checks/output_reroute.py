@@ -7,11 +7,12 @@ from itertools import islice
 
 from lab.lint.finding import Problem
 from lab.lint.hurt import Owners
-from lab.lint.model import Base, Line, Subject
+from lab.lint.model import Base, Kind, Line, Subject
 from lab.native.marktest import MarkTest
 from lab.native.markwrite import MarkWrite
 
 _REROUTING = ("route", "mangle", "nat")
+_READING: tuple[Kind, ...] = ("iptables", "nft", "tc", "xfrm", "bpf")
 
 
 def output_without_reroute(subject: Subject, owners: Owners) -> Iterator[Problem]:
@@ -74,7 +75,7 @@ def _any_wants(policy: list[MarkTest], write: MarkWrite) -> bool:
 
 def _readers(subject: Subject, bits: int) -> list[Line]:
     """Return the first two rules that use some bits; one of them may be the writer itself."""
-    return list(islice((o for o in subject.of("iptables", "nft") if _reads(o, bits)), 2))
+    return list(islice((o for o in subject.of(*_READING) if _reads(o, bits)), 2))
 
 
 def _reads(line: Line, bits: int) -> bool:

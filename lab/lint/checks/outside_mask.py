@@ -33,7 +33,7 @@ def value_outside_mask(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Source: iptables extensions/libxt_MARK.c, mark_tg_print
     """
-    for line in subject.of("iptables", "nft", "policy"):
+    for line in subject.of("iptables", "nft", "policy", "tc", "xfrm", "bpf"):
         for mark in _set(line):
             yield Problem(
                 line,

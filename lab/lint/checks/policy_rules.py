@@ -23,7 +23,7 @@ def policy_without_mask(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     A rule ``fwmark 0x1bd00`` compares the whole mark. When another program sets one of its own
     bits on the packet, the rule misses and the packet takes another route (``not fwmark`` catches
-    it instead).
+    it instead). xfrm's ``mark`` without ``mask`` compares it whole as well.
 
     Wrong::
 
@@ -35,7 +35,7 @@ def policy_without_mask(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Source: https://github.com/siderolabs/talos/issues/4836
     """
-    for line in subject.of("policy"):
+    for line in subject.of("policy", "xfrm"):
         for test in line.tests:
             if test.mark.mask == WORD and not _REMOVES.search(line.text):
                 yield Problem(
@@ -44,7 +44,7 @@ def policy_without_mask(subject: Subject, owners: Owners) -> Iterator[Problem]:
                     f"{'miss' if test.equal else 'match'}",
                     masked_test(line, "mark", test.mark.value)
                     if test.mark.value
-                    else "fwmark 0x0/M (M: the bits that are yours)",
+                    else "a value and a mask, 0x0/M (M: the bits that are yours)",
                     owners.of("mark", WORD & ~test.mark.value, subject.owner),
                 )
 

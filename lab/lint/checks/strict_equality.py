@@ -15,9 +15,10 @@ from lab.native.marktest import MarkTest
 def strict_equality(subject: Subject, owners: Owners) -> Iterator[Problem]:
     """Warn of comparing the whole word where others add their bits.
 
-    ``--mark 0x1bd20`` and ``meta mark 0x1bd20`` hold only while no one else has a bit set: a
-    program that sets one of its own bits on the same packet makes the rule miss (or, inverted,
-    match). Comparing with zero before a write is how a rule spares others, and is not reported.
+    ``--mark 0x1bd20``, ``meta mark 0x1bd20`` and tc's ``handle 0x1bd20 fw`` hold only while no one
+    else has a bit set: a program that sets one of its own bits on the same packet makes the rule
+    miss (or, inverted, match). Comparing with zero before a write is how a rule spares others, and
+    is not reported.
 
     Wrong::
 
@@ -34,7 +35,7 @@ def strict_equality(subject: Subject, owners: Owners) -> Iterator[Problem]:
     Source: https://github.com/netbirdio/netbird/issues/6022,
     https://github.com/openwrt/packages/issues/4670
     """
-    for line in subject.of("iptables", "nft"):
+    for line in subject.of("iptables", "nft", "tc", "bpf"):
         for test in dict.fromkeys(line.tests):
             if test.mark.mask == WORD and not _spares(line, test):
                 yield Problem(

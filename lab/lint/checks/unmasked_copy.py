@@ -34,7 +34,7 @@ def unmasked_copy(subject: Subject, owners: Owners) -> Iterator[Problem]:
 
     Source: kernel net/netfilter/xt_connmark.c, connmark_tg_shift
     """
-    for line in subject.of("iptables", "nft"):
+    for line in subject.of("iptables", "nft", "tc"):
         for write in line.writes:
             if write.whole and _copies_all(line, write) and line.erased(write):
                 yield Problem(
@@ -54,6 +54,8 @@ def _copies_all(line: Line, write: MarkWrite) -> bool:
 
 
 def _fix(line: Line, write: MarkWrite) -> str:
+    if line.kind == "tc":
+        return "restore it in mangle PREROUTING under a mask; tc's connmark has none"
     if line.kind == "iptables":
         return f"-j CONNMARK --{write.form} --nfmask M --ctmask M (M: the bits that are yours)"
     return copied_by_bits(write.field, 1 << 7)

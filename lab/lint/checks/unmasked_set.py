@@ -16,8 +16,10 @@ def unmasked_set(subject: Subject, owners: Owners) -> Iterator[Problem]:
     """Refuse to set all 32 bits of a mark where others keep theirs.
 
     ``--set-mark``, ``--set-xmark``, ``--tproxy-mark``, ``meta mark set`` and ``ct mark set``
-    without a mask replace the whole word: every bit that another program has set is gone. A rule
-    that compares the whole word first erases nothing and is not reported.
+    without a mask replace the whole word: every bit that another program has set is gone. So do
+    ``skbedit mark`` at egress and xfrm's ``output-mark`` and ``set-mark``. A rule that compares the
+    whole word first erases nothing and is not reported, nor is what acts on packets as they come
+    in, whose mark is 0.
 
     Wrong::
 
@@ -40,7 +42,7 @@ def unmasked_set(subject: Subject, owners: Owners) -> Iterator[Problem]:
             if test.mark.mask != WORD:
                 told = f", although line {other.number} tests {test.mark} under a mask"
                 masked.setdefault((other.file, test.field), told)
-    for line in subject.of("iptables", "nft"):
+    for line in subject.of("iptables", "nft", "tc", "xfrm", "bpf"):
         for write in line.writes:
             if write.whole and not write.copies and line.erased(write):
                 value = "a value" if write.opaque else f"{write.xor:#x}"
