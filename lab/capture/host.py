@@ -21,6 +21,7 @@ from lab.capture import listings, netfilter
 from lab.capture.archive import FORMAT, Manifest, Tool
 from lab.capture.ask import Notes, Part, Unread, ask, part, remedy, version
 from lab.errors import UnsupportedError, UsageError, unknown
+from lab.kernel import tcx
 from lab.kernel.features import dormant, has_capability
 from lab.kernel.netns import Netns
 
@@ -122,10 +123,19 @@ def _routing() -> Iterator[Part]:
 
 
 def _rules(family: str, _: Notes) -> str:
+    if not _is_on(family):
+        return ""
     return listings.rules(ask("ip", "-N", family, "rule", "show"))
 
 
+def _is_on(family: str) -> bool:
+    """Tell whether the kernel speaks a family: IPv6 can be switched off at boot."""
+    return family == "-4" or Path("/proc/thread-self/net/if_inet6").exists()
+
+
 def _routes(family: str, _: Notes) -> str:
+    if not _is_on(family):
+        return ""
     return listings.routes(ask("ip", "-N", "-o", family, "route", "show", "table", "all"))
 
 
@@ -190,4 +200,15 @@ def _filters(notes: Notes) -> str:
                 lines.append(f"# tc filter show {' '.join(place)}\n{text}\n")
         except Unread as problem:
             notes.lost.append(str(problem))
-    return "".join(lines)
+    return "".join((*lines, *_programs(notes)))
+
+
+def _programs(notes: Notes) -> Iterator[str]:
+    """Name the eBPF programs that are no filters of tc."""
+    try:
+        for device, place, names in tcx.attached():
+            shown = f"{place} of {device}: {', '.join(names)}"
+            notes.lost.append(f"eBPF programs at {shown}: only their names are known")
+            yield f"# {shown}\n"
+    except OSError as problem:
+        notes.lost.append(f"eBPF programs at tcx and netkit: {problem.strerror}")

@@ -86,13 +86,15 @@ def _load(instructions: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -
         0,
         0,
     )
+    return syscall(_PROG_LOAD, content)[0]
+
+
+def syscall(command: int, content: bytes) -> tuple[int, bytes]:
+    """Call bpf(2); return what it returns, or minus the error number, and the content after it."""
     number = _SYSCALLS.get(os.uname().machine, _SYSCALL_ELSEWHERE)
-    fd = int(
-        _libc.syscall(
-            number, _PROG_LOAD, ctypes.create_string_buffer(content, len(content)), len(content)
-        )
-    )
-    return fd if fd >= 0 else -ctypes.get_errno()
+    buffer = ctypes.create_string_buffer(content, len(content))
+    result = int(_libc.syscall(number, command, buffer, len(content)))
+    return result if result >= 0 else -ctypes.get_errno(), buffer.raw
 
 
 def attach(fd: int, device: str, hook: Literal["ingress", "egress"], priority: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 from lab import runner
 from lab.errors import SandboxError
-from lab.kernel import command, features, netns, template
+from lab.kernel import bpf, command, features, netns, tcx, template
 from lab.kernel.netlink import Netfilter
 from lab.kernel.netns import Netns
 from lab.kernel.nftables import Nft
@@ -289,3 +290,22 @@ def looks() -> dict[str, str]:
             with suppress(OSError):
                 found[str(path)] = path.read_text()
     return found | {"modules": re.sub(r"(?m) .*", "", features.read("/proc/modules"))}
+
+
+_RETURN = bytes.fromhex("b7000000000000009500000000000000")
+_LINK_CREATE = 28
+
+
+def attached_at_tcx(place: Sandbox, _: object) -> tuple[list[Any], ...]:
+    """Attach a program at tcx of a new namespace's lo; say what is seen before, then, and after."""
+    with _fresh(place):
+        before = list(tcx.attached())
+        with bpf.loaded(_RETURN) as fd:
+            index = socket.if_nametoindex("lo")
+            asked = struct.pack("=IIII48x", fd, index, tcx.PLACES["tcx ingress"], 0)
+            link, _ = bpf.syscall(_LINK_CREATE, asked)
+        if link < 0:
+            raise SandboxError(os.strerror(-link))
+        then = list(tcx.attached())
+        os.close(link)
+        return before, then, list(tcx.attached())

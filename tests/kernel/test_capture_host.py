@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from started import run
 
 import lab
 from lab.capture import archive
 from lab.capture.archive import Host
+from lab.errors import SandboxError
 from lab.marks import Mark
 from lab.registry.find import find
 from lab.registry.loader import load
@@ -365,3 +367,33 @@ def test_list_shows_what_is_in_an_archive(root: None, tmp_path: Path) -> None:
     assert broken.stderr.decode() == (
         f"fwmark-lab: error: {path}: cut short; copy or capture it again\n"
     )
+
+
+def test_programs_at_tcx_are_told(inside: Inside) -> None:
+    """They are no filters, and ``tc`` does not show them."""
+    try:
+        before, attached, after = inside("attached_at_tcx")
+    except SandboxError as problem:
+        pytest.skip(f"no tcx here: {problem}")
+    assert before == after == []
+    assert attached == [("lo", "tcx ingress", ("lab",))]
+
+
+def test_a_host_with_pseudonyms_is_judged_alike(inside: Inside, tmp_path: Path) -> None:
+    """Rules and routes still agree: the same owners, and the same becomes of their flows."""
+    known = load()
+    software = (find("calico", known), find("kubernetes", known))
+    scenario = Scenario(software, families=("ipv4",), variants=("nft",))
+    experiment = next(e for e in scenario.experiments() if len(e.software) == len(software))
+    found = []
+    for options in ((), ("--pseudonyms",)):
+        path = tmp_path / f"{len(options)}.tar.gz"
+        inside("captured", (experiment, (find("tailscale", known),), ("-o", str(path), *options)))
+        done = run("check", str(path), "--family", "ipv4", "--json")
+        assert done.returncode == 1, done.stderr
+        verdicts = json.loads(done.stdout)["verdicts"]
+        found.append(
+            sorted((v["outcome"], v["owner"], v["flow"], str(v.get("point"))) for v in verdicts)
+        )
+    assert found[0] == found[1]
+    assert {outcome for outcome, *_ in found[0]} > {"survives", "clobbered"}

@@ -41,6 +41,12 @@ def folder(tmp_path: Path) -> Path:
         (["check", "a", "--junit", "/nonexistent/x.xml"], "cannot write '/nonexistent/x.xml'"),
         (["frobnicate"], "no such command 'frobnicate'"),
         (["list", "--colour"], "no such option '--colour'"),
+        (["capture", "--list", "/nonexistent"], "/nonexistent: cannot be read: No such file"),
+        (["capture", "--list", __file__], "test_command_line.py: not a gzip'd archive; expected"),
+        (["capture", "--list", "x", "-o", "y"], "--list only shows an archive"),
+        (["capture", "--json"], "--json is for --list"),
+        (["capture", "--netns", "none-such"], "unknown network namespace 'none-such'"),
+        (["capture", "--netns", "/nonexistent"], "cannot open '/nonexistent': No such file"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_4(
