@@ -42,7 +42,13 @@ def enter(parent: int, number: int = 0) -> Sandbox:
             netns.become_root_of_new_user_namespace()
     except OSError as problem:
         raise UnsupportedError(_remedy(problem)) from None
-    netns.make_mounts_private()
+    try:
+        netns.make_mounts_private()
+    except OSError as problem:
+        raise UnsupportedError(
+            f"cannot make mounts private here ({problem.strerror}): the root directory is no mount "
+            "point, as in a plain chroot; run mount --bind DIR DIR before chroot DIR"
+        ) from None
     # iptables-legacy locks /run/xtables.lock: a private one, so that parallel runs do not wait.
     netns.mount("tmpfs", "/run", "tmpfs")
     home = Netns.current("home")
