@@ -43,14 +43,15 @@ _MEANING = (
 )
 """The sysctls that give marks, or the rules that set them, a meaning."""
 _PROGRAMS = (
-    ("iptables-nft", "--version"),
-    ("iptables-legacy", "--version"),
-    ("iptables", "--version"),
-    ("nft", "--version"),
-    ("ip", "-V"),
-    ("tc", "-V"),
-    ("ipset", "--version"),
+    ("iptables-nft", "--version", ""),
+    ("iptables-legacy", "--version", ""),
+    ("iptables", "--version", ""),
+    ("nft", "--version", ""),
+    ("ip", "-V", ""),
+    ("tc", "-V", ""),
+    ("ipset", "--version", "ip_set"),
 )
+"""Each with the option that prints its version, and the module that it would load to do so."""
 _PATIENCE = 60.0
 """Seconds for the filters of all devices; each list takes a process of some milliseconds."""
 
@@ -69,10 +70,16 @@ def capture() -> tuple[Manifest, dict[str, str]]:
         kernel=platform.release(),
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         pseudonymised=False,
-        tools=tuple(Tool(name, said) for name, o in _PROGRAMS if (said := version(name, o))),
+        tools=tuple(_tools()),
         gaps=tuple(gap for one in found for gap in one.gaps),
     )
     return manifest, {one.name: one.text for one in found if one.text is not None}
+
+
+def _tools() -> Iterator[Tool]:
+    for name, option, module in _PROGRAMS:
+        if not (module and dormant((module,))) and (said := version(name, option)):
+            yield Tool(name, said)
 
 
 @contextmanager

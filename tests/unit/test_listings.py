@@ -15,8 +15,7 @@ STATES = """\
 src 10.0.0.1 dst 10.0.0.2
 \tproto esp spi 0x00000100 reqid 1 mode tunnel
 \treplay-window 0 flag af-unspec
-\toutput-mark 0x900/0xff00
-\tmark 0x3/0xff
+\tmark 0x3/0xff output-mark 0x900/0xff00
 \tauth-trunc hmac(sha1) 0x1111111111111111111111111111111111111111 96
 \tenc cbc(aes) 0x22222222222222222222222222222222
 \tencap type espinudp sport 4500 dport 4500 addr 0.0.0.0
@@ -28,6 +27,7 @@ src fd00::1 dst fd00::2
 \taead rfc4106(gcm(aes)) 0x3333333333333333333333333333333333333333 (160 bits) 128
 \tauth digest_null 0x44
 \tenc ecb(cipher_null)\x20
+\taead rfc4106(gcm(aes)) <<Keys hidden>> 128
 \tsecurity context system_u:object_r:ipsec_spd_t:s0
 \tnew-secret 0x55555555
 """
@@ -36,8 +36,7 @@ WITHOUT_KEYS = """\
 src 10.0.0.1 dst 10.0.0.2
 \tproto esp spi 0x00000100 reqid 1 mode tunnel
 \treplay-window 0 flag af-unspec
-\toutput-mark 0x900/0xff00
-\tmark 0x3/0xff
+\tmark 0x3/0xff output-mark 0x900/0xff00
 \tauth-trunc hmac(sha1)
 \tenc cbc(aes)
 \tencap type espinudp sport 4500 dport 4500 addr 0.0.0.0
@@ -47,7 +46,8 @@ src fd00::1 dst fd00::2
 \tproto esp spi 0x00000101(257) reqid 1(0x00000001) mode transport
 \taead rfc4106(gcm(aes))
 \tauth digest_null
-\tenc ecb(cipher_null)"""
+\tenc ecb(cipher_null)
+\taead rfc4106(gcm(aes))"""
 POLICIES = """\
 src 192.168.9.1/32 dst 192.168.9.2/32 proto udp sport 5 dport 6
 \tdir out priority 0 ptype main
