@@ -36,9 +36,14 @@ def _has(ledger: Ledger, tool: str) -> bool:
 
 def _compare(ledger: Ledger, listing: Listing, tool: str, files: Collection[str]) -> None:
     said: Callable[[str], Normal] = normal.iptables if tool == "iptables" else normal.nft
+    mixed = {
+        table
+        for (table, _), rules in ledger.chains.items()
+        if any(rule.tool != tool for rule in rules)
+    }
     for name, rules in ledger.chains.items():
-        if not rules or any(rule.tool != tool for rule in rules):
-            continue  # nft lists rules of iptables in a way of its own
+        if not rules or name[0] in mixed:
+            continue  # neither program lists what the other has put into a table
         listed = listing.get(name, [])
         for rule, text in zip(rules, listed, strict=False):
             if rule.file in files and said(rule.written) != said(text):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import runner
+from lab.capture import archive, host
 from lab.errors import SandboxError
 from lab.kernel import bpf, command, features, netns, tcx, template
 from lab.kernel.netlink import Netfilter
@@ -309,3 +310,17 @@ def attached_at_tcx(place: Sandbox, _: object) -> tuple[list[Any], ...]:
         then = list(tcx.attached())
         os.close(link)
         return before, then, list(tcx.attached())
+
+
+def packed(place: Sandbox, argument: Any) -> bytes:
+    """Install an experiment's software, then texts by programs; return the node's archive."""
+    experiment, extra = argument
+    with ExitStack() as stack:
+        bench = benches.set_up(_checked(experiment), place, stack)
+        benches.install(bench)
+        with bench.network.namespaces["node"].inside(place.home):
+            for program, text in extra:
+                result = command.run(program, text)
+                if result.status:
+                    raise SandboxError(f"{program}: {result.error}")
+            return archive.packed(*host.capture())
