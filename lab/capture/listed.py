@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,7 +113,7 @@ def _iptables(name: str, text: str, family: Family, variant: Variant) -> Iterato
                 where = change.table, change.chain
                 yield Item("default", name, number, change.text, said, family, variant, *where)
         elif change.verb == "append":
-            said = _normal(change.text, number)
+            said = _said(normal.iptables, change.text, number)
             to = next((p[1] for p in said if p[0] in ("-j", "-g") and len(p) > 1), "")
             at = change.table, change.chain, to if (change.table, to) in made else ""
             yield Item("iptables", name, number, change.text, said, family, variant, *at)
@@ -121,9 +121,9 @@ def _iptables(name: str, text: str, family: Family, variant: Variant) -> Iterato
             raise ValueError(f"line {number}: {change.text[:60]!r}: expected what is listed: -A …")
 
 
-def _normal(text: str, number: int) -> Normal:
+def _said(read: Callable[[str], Normal], text: str, number: int) -> Normal:
     try:
-        return normal.iptables(text)
+        return read(text)
     except ValueError as problem:
         raise ValueError(f"line {number}: {text[:60]!r}: {problem}") from None
 
@@ -161,7 +161,7 @@ def _policy(name: str, text: str, family: Family) -> Iterator[Item]:
     for number, line in _lines(text):
         if not source.RULE.fullmatch(line):
             raise ValueError(f"line {number}: {line[:60]!r} is no policy rule")
-        said = normal_policy.policy(line)
+        said = _said(normal_policy.policy, line, number)
         if part(said, "pref") not in _OF_THE_KERNEL:
             yield Item("policy", name, number, line, said, family, table=part(said, "table"))
 

@@ -11,7 +11,7 @@ from lab.capture import mapping as maps
 from lab.capture import roles, texts
 from lab.capture.archive import Gap
 from lab.capture.bits import Owned, owned
-from lab.capture.known import Known, known
+from lab.capture.known import Known
 from lab.capture.listed import RULESET, Item, items
 from lab.capture.mapping import Mapping as Roles
 from lab.capture.parse import RELEASE, plain
@@ -92,19 +92,19 @@ class Divided:
 def divided(
     source: str,
     files: Mapping[str, str],
-    entries: Sequence[Software],
+    registry: Sequence[Known],
     asked: Roles,
     owns: Mapping[str, str],
 ) -> Divided:
     """Divide a host's files among its owners. Raises LabError with file and line.
 
-    ``asked`` is what was asked for by --map, ``owns`` masks by owner, asked for by --owns.
+    ``registry`` is what may be found there; ``asked`` is what --map, ``owns`` what --owns asked
+    for, by owner.
     """
     try:
         found = items(files)
     except UsageError as problem:
         raise UsageError(f"{source}:{problem}") from None
-    registry = known(entries)
     parties = split(found, registry)
     sysctls = [item for item in found if item.kind == "sysctl"]
     divider = _Divider(source, files, parties, registry, sysctls, asked)
@@ -117,7 +117,7 @@ class _Divider:
         source: str,
         files: Mapping[str, str],
         parties: tuple[Party, ...],
-        registry: tuple[Known, ...],
+        registry: Sequence[Known],
         sysctls: Sequence[Item],
         asked: Roles,
     ) -> None:

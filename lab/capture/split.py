@@ -168,13 +168,22 @@ class _Found:
         alike = [k for k in candidates if self._distance(k, items) == nearest]
         best = max(alike, key=lambda k: (k.entry.default_mode, version(k.entry.release)))
         keys = self._told(items)
-        strange = tuple(i for i in items if not self._explains(name, i) and _is_rule(i))
+        native = {(self._keys[i][1], self._keys[i][2]) for i in items if i.kind == "nft"}
+        unread = {key for key in best.rules if key[0] == "iptables" and key[1:3] in native}
+        elsewhere = {key[1:3] for key in unread}  # rules of iptables that nft lists in its own way
+        strange = tuple(
+            i
+            for i in items
+            if _is_rule(i)
+            and not self._explains(name, i)
+            and not (i.kind == "nft" and self._keys[i][1:3] in elsewhere)
+        )
         return Party(
             name,
             tuple(items),
             best.entry,
             tuple(i for i in strange if not self._has_policy(name, i)),
-            len(best.expected(families(items)) - keys),
+            len(best.expected(families(items)) - keys - unread),
             tuple(k.entry.title for k in alike if k is not best),
         )
 

@@ -94,19 +94,20 @@ def divide(name: str, maps: Sequence[str], owns: Sequence[str]) -> Divided:
     """Read an archive and divide it among its owners. Raises LabError with file and line."""
     from lab.capture import mapping
     from lab.capture.archive import read
+    from lab.capture.known import known
     from lab.capture.owners import divided, gaps
     from lab.registry.loader import load
 
     captured = read(Path(name))
-    found = divided(name, captured.files, load(), mapping.parsed(maps), _masks(owns))
+    found = divided(name, captured.files, known(load()), mapping.parsed(maps), _masks(owns))
     if not found.owners:
         raise UsageError(f"{name}: no rules at all; nothing can be judged")
     found = gaps(found, captured.manifest.gaps)
-    known = [owner.party.name for owner in found.owners if owner.party.entry is None]
+    unknown = [owner.party.name for owner in found.owners if owner.party.entry is None]
     for owner in _masks(owns):
-        if owner not in known:
+        if owner not in unknown:
             raise UsageError(
-                f"--owns {owner!r}: whose bits? expected one of {', '.join(known) or 'none'}, "
+                f"--owns {owner!r}: whose bits? expected one of {', '.join(unknown) or 'none'}, "
                 "as --owns NAME=VALUE/MASK"
             )
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from started import run
 
 from lab.capture import archive
+from lab.capture.known import known
 from lab.capture.mapping import Mapping as Roles
 from lab.capture.owners import divided
 from lab.native import normal
 from lab.native.iptables_text import changes
+from lab.plugin import Lab
 from lab.registry.find import find
 from lab.registry.loader import load
 from lab.scenario import Scenario
@@ -39,8 +42,8 @@ def capture(inside: Inside, tmp_path: Path) -> Capture:
         family: Family = "ipv4",
         variant: str = "nft",
     ) -> Path:
-        known = load()
-        software = tuple(find(name, known) for name in names)
+        entries = load()
+        software = tuple(find(name, entries) for name in names)
         scenario = Scenario(
             software,
             families=(family,),
@@ -58,7 +61,7 @@ def capture(inside: Inside, tmp_path: Path) -> Capture:
 def owners(path: Path) -> dict[str, str]:
     """Divide an archive; return the titles by the owners' names."""
     host = archive.read(path)
-    found = divided(str(path), host.files, load(), Roles(), {})
+    found = divided(str(path), host.files, known(load()), Roles(), {})
     return {owner.party.name: owner.software.title for owner in found.owners}
 
 
@@ -112,13 +115,15 @@ def test_each_owner_is_found_with_its_release(
     capture: Capture, names: tuple[str, ...], family: Family, variant: str
 ) -> None:
     """Nothing is left over, nothing is taken for another release."""
-    known = load()
-    titles = {find(name, known).title for name in names}
+    entries = load()
+    titles = {find(name, entries).title for name in names}
     host = archive.read(capture(*names, family=family, variant=variant))
-    found = divided("host", host.files, known, Roles(), {})
+    found = divided("host", host.files, known(entries), Roles(), {})
     assert {o.software.title for o in found.owners} == titles
     assert [o.party.strange for o in found.owners] == [()] * len(names)
-    assert [o.party.missing for o in found.owners] == [0] * len(names)
+    inet = ("mullvad",)  # its table has rules for the family that was not captured
+    missing = [o.party.missing for o in found.owners if o.party.name not in inet]
+    assert missing == [0] * len(missing)
 
 
 def test_a_rule_that_nobody_knows_is_named_and_blamed(capture: Capture) -> None:
@@ -216,11 +221,11 @@ def test_what_was_wrong_before_is_not_the_candidates_fault(
             "tool": "iptables",
             "text": "*mangle\n-A PREROUTING -i lo -j MARK --set-xmark 0x1/0x1\nCOMMIT\n",
         },
-        name="out",
-        **{"from": "node"},
-        to="{{ wan.ip }}",
+        name="in",
+        **{"from": "client"},
+        to="{{ node.ip }}",
         port=7101,
-        answered_by="client",
+        answered_by="node",
     )
     path = capture("tailscale", "calico@3.20")
     done = run("check", str(path), entry.file)
@@ -271,7 +276,7 @@ def test_every_rule_stands_where_it_was_captured(
     program = "iptables" if family == "ipv4" else "ip6tables"
     extra = (((f"{program}-nft-restore", "--noflush"), BETWEEN),)
     host = archive.read(capture("tailscale", "calico@3.20", "portmap", extra=extra, family=family))
-    found = divided("host", host.files, load(), Roles(), {})
+    found = divided("host", host.files, known(load()), Roles(), {})
     scenario = Scenario(found.software, families=(family,), variants=("nft",), orders="given")
     experiment = list(scenario.experiments())[-1]
     again = archive.unpacked(inside("packed", (experiment, ())), "again")
@@ -329,3 +334,24 @@ def test_what_is_not_in_the_archive_makes_no_answer_green(capture: Capture) -> N
     assert done.returncode == 2
     assert "LEFT OUT" in done.stderr
     assert "could not be installed here" in done.stdout
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_rule_of_the_registry_is_known_as_the_kernel_lists_it(
+    lab: Lab, family: Family
+) -> None:
+    """Else a program would be found on no host, or its rules would be called strange."""
+    differing = []
+    seen = 0
+    for entry in load():
+        bare = replace(entry, flows=())
+        (experiment,) = Scenario((bare,), families=(family,), variants=("nft",)).experiments()
+        for rule in lab.run(experiment).rules:
+            said = {"iptables": normal.iptables, "nft": normal.nft}.get(rule.tool)
+            if said and rule.listed:
+                seen += 1
+                if said(rule.written) != said(rule.listed):
+                    differing.append((entry.title, rule.written, rule.listed))
+    assert differing == []
+    assert seen > 1000
