@@ -38,8 +38,6 @@ _KINDS = {"iptables": "iptables", "nft": "nft", "policy": "policy", "route": "po
 _MADE = ("link", "address", "addr", "neigh", "neighbour", "tunnel", "xfrm")
 _FILTER = re.compile(r"\s*filter .*\b(?:bpf|flower|u32|fw|basic|matchall)\b")
 _XFRM_MARK = re.compile(r"\bmark 0x(?!0+/)")
-_DECISIVE = (*_SAVED, RULESET, "ip-rule.txt", "ip6-rule.txt", "ip-route.txt", "ip6-route.txt")
-"""Files without which something of the rules is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class _Divider:
 
     def divided(self, found: Sequence[Item], owns: Mapping[str, str]) -> Divided:
         owners = tuple(self._owner(party, found, owns) for party in self._parties)
-        self._programs(owners)
+        self._attached(owners)
         variants = {i.variant for i in found if i.kind in ("iptables", "default") and not i.native}
         variant: Variant = "legacy" if variants == {"legacy"} else "nft"
         return Divided(
@@ -214,7 +212,7 @@ class _Divider:
             yield from texts.nft(self._place(RULESET), text, native, all_native, self._mapping)
         yield from self._policy(party)
         if party.entry:
-            yield from (r for r in party.entry.rulesets if r.tool in ("tc", "bpf"))
+            yield from _programs(party.entry)
 
     def _iptables(self, name: str, mine: Sequence[Item]) -> Ruleset:
         ruleset = texts.iptables(self._place(name), self._files[name], mine, self._mapping)
@@ -279,15 +277,15 @@ class _Divider:
 
     # --- what is not made of rules ---------------------------------------------------------------
 
-    def _programs(self, owners: Sequence[Owner]) -> None:
-        taken = [o for o in owners if any(r.tool in ("tc", "bpf") for r in o.software.rulesets)]
+    def _attached(self, owners: Sequence[Owner]) -> None:
+        taken = [owner for owner in owners if list(_programs(owner.software))]
         for number, line in enumerate(self._files.get("tc.txt", "").split("\n"), 1):
             if _FILTER.match(line) and not taken:
                 self._leave("tc.txt", number, line, "a listing of tc filters cannot be installed")
         for owner in taken:
             self._notes.append(
-                f"tc filters and BPF programs of {owner.software.name} are those of its entry, "
-                "not the host's own, of which a listing is not enough"
+                f"tc filters and eBPF programs: those of the entry of {owner.software.name} run, "
+                "not the host's, of which there are only names"
             )
         for number, line in enumerate(self._files.get("xfrm.txt", "").split("\n"), 1):
             if _XFRM_MARK.search(line):
@@ -299,6 +297,11 @@ class _Divider:
 
 def _both(flow: Flow, ruled: frozenset[Family]) -> tuple[Family, ...]:
     return tuple(family for family in flow.families if family in ruled)
+
+
+def _programs(software: Software) -> Iterator[Ruleset]:
+    """Yield what an entry attaches to devices."""
+    yield from (r for r in software.rulesets if r.tool in ("tc", "bpf"))
 
 
 def _rule(item: Item) -> bool:
@@ -364,7 +367,9 @@ def gaps(host: Divided, told: Iterable[Gap]) -> Divided:
     """Add what an archive says of itself: rules that are not in it are left out as well."""
     notes, left_out = list(host.notes), list(host.left_out)
     for gap in told:
-        if gap.lost and gap.file in _DECISIVE:
+        if gap.lost and not (
+            gap.file == "tc.txt" and any(r for s in host.software for r in _programs(s))
+        ):
             where = f"{host.source}:{gap.file}"
             left_out.append(LeftOut(where, "", f"not captured: {gap.reason}"))
         else:

@@ -325,7 +325,7 @@ def test_what_is_not_in_the_archive_makes_no_answer_green(capture: Capture) -> N
     path = capture("kubernetes", "portmap")
     host = archive.read(path)
     files = {name: text for name, text in host.files.items() if name != "ruleset.nft"}
-    gap = archive.Gap("ruleset.nft", "'nft' is not installed")
+    gap = archive.Gap("ruleset.nft", "'nft' is not installed", lost=True)
     manifest = archive.Manifest(
         host.manifest.format, "h", "k", "2026-01-01T00:00:00Z", False, (), (gap,)
     )
