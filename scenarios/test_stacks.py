@@ -97,14 +97,27 @@ STACKS = (
         },
     ),
     Stack(
-        "cilium-on-vpc-cni",
-        ("aws-vpc-cni", "kubernetes", "cilium:eni"),
-        "The nearest to chaining that is registered: Cilium on the pods' own interfaces. Both use "
-        "0x80 in mark and connection mark, and the VPC CNI's nat chain erases Cilium's identity; "
-        "what the node itself sends or answers holds.",
+        "cilium-chained-on-vpc-cni",
+        ("aws-vpc-cni", "kubernetes", "cilium:chained"),
+        "Cilium hangs its programs on the VPC CNI's interfaces and leaves routes alone, so what "
+        "leaves the VPC or comes by a node port keeps to 0x80. The identity that a pod's program "
+        "writes over the whole mark is erased by the VPC CNI's nat chain, and DNS goes to Cilium's "
+        "proxy, whoever answers it.",
         {
-            "kubernetes": (*KUBE_PROXY, "cluster-ip"),
-            "cilium": ("host-to-pod", "proxy-by-endpoint", "proxy-upstream"),
+            "kubernetes": (*SERVICES, "cluster-ip"),
+            "aws-vpc-cni": (
+                "nodeport-to-secondary",
+                "pod-to-outside",
+                "pod-to-vpc",
+                "primary-pod-to-outside",
+            ),
+            "cilium": (
+                "dns-proxy",
+                "dns-proxy-reply",
+                "host-to-pod",
+                "proxy-by-endpoint",
+                "proxy-upstream",
+            ),
         },
     ),
     Stack(
