@@ -21,6 +21,7 @@ from lab.traffic.packets import read_tag
 LookUp = Callable[[Lookup], Answer]
 _SEALED = "the tunnel's packet arrived, and nothing came out of it"
 _TABLES = {253: "default", 254: "main", 255: "local"}
+_MAIN, _LOCAL = 254, 255
 # What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
 _UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 
@@ -303,6 +304,10 @@ def _asked(node: str, hook: str, question: Lookup, roads: Roads) -> Routed:
     if answer.error and hook == "output":  # a transparent socket sends from foreign addresses
         anywhere = roads.look_up(replace(question, source=""))
         answer = answer if anywhere.error else anywhere
+    if answer.local and answer.table == _MAIN:
+        # Without policy rules of one's own, IPv4 keeps local routes in main as well
+        # (net/ipv4/fib_trie.c, fib_trie_unmerge); they are found by the rule for local.
+        answer = replace(answer, table=_LOCAL)
     policy = choose(roads.policy, question, answer, roads.devices.get(question.iif, "lo"))
     device = roads.devices.get(answer.device, "")
     via = f" via {answer.gateway}" if answer.gateway else ""

@@ -94,3 +94,21 @@ def test_a_policy_rule_is_whose_it_is_also_if_it_names_no_preference(
         text[2]: "70: from all to 192.0.2.0/24 lookup main",
         text[3]: "70: from all to 198.51.100.7/32 lookup main",
     }
+
+
+@pytest.mark.parametrize(
+    "rules", ["rule add pref 90 fwmark 0x9 lookup 99", "route add blackhole 10.9.0.0/16"]
+)
+def test_a_route_to_the_node_itself_is_local_whether_or_not_there_are_policy_rules(
+    write_entry: WriteEntry, run_alone: RunAlone, rules: str
+) -> None:
+    """Until the first policy rule is added IPv4 keeps local routes in table main as well."""
+    here = {"from": "client", "to": "{{ node.ip }}", "answered-by": "node"}
+    run = run_alone(write_entry("x", {"tool": "ip", "text": rules}, **(FLOW | here)))
+    routes = [
+        (e.route, run.policy[e.policy].priority)
+        for line in run.flows[0].timelines
+        for e in line.events
+        if isinstance(e, Routed) and line.direction == "request" and e.policy is not None
+    ]
+    assert routes == [("192.0.2.10/32 dev eth0 table local", 0)] * 3
