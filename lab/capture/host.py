@@ -43,10 +43,10 @@ _MEANING = (
 )
 """The sysctls that give marks, or the rules that set them, a meaning."""
 _PROGRAMS = (
-    ("iptables-nft", "--version", ""),
+    ("iptables-nft", "--version", "nfnetlink"),
     ("iptables-legacy", "--version", ""),
-    ("iptables", "--version", ""),
-    ("nft", "--version", ""),
+    ("iptables", "--version", "nfnetlink"),
+    ("nft", "--version", "nfnetlink"),
     ("ip", "-V", ""),
     ("tc", "-V", ""),
     ("ipset", "--version", "ip_set"),

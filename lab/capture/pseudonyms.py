@@ -69,9 +69,10 @@ _V4 = r"(?:\d{1,3}\.){3}\d{1,3}"
 _V6 = rf"(?=[0-9a-fA-F]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{{2,39}}(?:(?<=:){_V4})?"
 _ADDRESS = rf"(?:{_V4}|{_V6})"
 _PLACE = re.compile(
-    rf"(?<![\w.:-])(?P<first>{_ADDRESS})(?:-(?P<last>{_ADDRESS}))?"
+    rf"(?<![\w.:-])(?<!\bfh )(?P<first>{_ADDRESS})(?:-(?P<last>{_ADDRESS}))?"
     r"(?:/(?P<length>\d{1,3})(?![\d.]))?(?!\w|\.\d)"
 )
+"""Not the handle of a u32 filter (``fh 800::800``), which is no address of IPv6."""
 _MAC = re.compile(r"(?<![\w:])[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5,19}(?![\w:])")
 _SAID = re.compile(
     r'(?P<key>--(?:comment|log-prefix|nflog-prefix)) (?:"(?:[^"\\]|\\.)*"|\S+)'

@@ -160,7 +160,8 @@ def test_interfaces_of_ethernet_are_replaced() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["qdisc clsact ffff: parent ffff:fff1", "v1.8.9 10:20:30 1.2.3 1.2.3.4.5 300.1.1.1", "a::b::c",
+    ["qdisc clsact ffff: parent ffff:fff1", "u32 fh 800::800 order 2048", "a::b::c",
+     "v1.8.9 10:20:30 1.2.3 1.2.3.4.5 300.1.1.1",
      "-A cali-x -m set --match-set cali40s:abc src", ":PREROUTING ACCEPT [0:0]", "eth0.10.1.2.3",
      "mark 0x10/0xff", "--set-xmark 0x10000000/0xff000000", "10.1.2.9-10.1.2.3", "1.2.3.4-::1"],
 )  # fmt: skip
