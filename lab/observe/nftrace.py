@@ -21,7 +21,7 @@ GROUP = 9
 _KIND = (10 << 8) | 17
 _LENGTH, _TRACE = struct.Struct("=I"), struct.pack("=H", _KIND)
 _TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID = 1, 2, 3, 4, 5, 6
-_NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _FAMILY, _POLICY = 8, 9, 10, 12, 14, 15, 16
+_LINK, _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK, _FAMILY, _POLICY = 7, 8, 9, 10, 12, 14, 15, 16
 _NAMES: dict[int, Verdict] = {
     0: "drop",
     1: "accept",
@@ -38,8 +38,12 @@ _TCP, _UDP = 6, 17
 _TUNNELS = (4, 41, 47)
 _TAGGED = MAGIC.to_bytes(2, "big")
 _ATTRIBUTE = struct.Struct("=HH")
-_SHORT, _ID_AT, _ID_HEADER = 100, 24, struct.pack("=HH", 8, _ID)
-# The last attributes of a message with headers, as long as these are for the lab's packets.
+_SHORT, _ID_AT, _ID_HEADER = 128, 24, struct.pack("=HH", 8, _ID)
+# The last attributes of a message with headers, as long as these are for the lab's packets. There
+# may be the link layer's behind them; then, from Linux 6.16 on, what conntrack knows: the state
+# alone, or state, direction, id and status.
+_LINK_HEADER = struct.pack("=HH", 18, _LINK)
+_CT_STATE, _CT_STATUS = struct.pack("=HH", 8, 21), struct.pack("=HH", 8, 20)
 _TRANSPORT_HEADER = struct.pack("=HH", 24, _TRANSPORT)
 _NETWORK_HEADERS = {4: struct.pack("=HH", 24, _NETWORK), 6: struct.pack("=HH", 44, _NETWORK)}
 
@@ -98,16 +102,28 @@ def _decode(payload: bytes) -> Traced:
     if payload[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
         return _read(payload)
     identity, front = payload[_ID_AT : _ID_AT + 4], payload[:_ID_AT]
-    if payload[-24:-20] == _TRANSPORT_HEADER:
-        if payload[-48:-44] == _NETWORK_HEADERS[4]:
-            found = headers(payload[-44:-24], payload[-20:])
-            return identity, _template(front, payload[_ID_AT + 4 : -48]), found
-        if payload[-68:-64] == _NETWORK_HEADERS[6]:
-            found = headers(payload[-64:-24], payload[-20:])
-            return identity, _template(front, payload[_ID_AT + 4 : -68]), found
+    end = _end_of_headers(payload)
+    if payload[end - 24 : end - 20] == _TRANSPORT_HEADER:
+        transport = payload[end - 20 : end]
+        if payload[end - 48 : end - 44] == _NETWORK_HEADERS[4]:
+            found = headers(payload[end - 44 : end - 24], transport)
+            return identity, _template(front, payload[_ID_AT + 4 : end - 48]), found
+        if payload[end - 68 : end - 64] == _NETWORK_HEADERS[6]:
+            found = headers(payload[end - 64 : end - 24], transport)
+            return identity, _template(front, payload[_ID_AT + 4 : end - 68]), found
     if len(payload) > _SHORT:
         return _read(payload)
     return identity, _template(front, payload[_ID_AT + 4 :]), None
+
+
+def _end_of_headers(payload: bytes) -> int:
+    """Pass over what follows the packet's headers: the link layer's, and what conntrack says."""
+    end = len(payload)
+    if payload[-8:-4] == _CT_STATUS and payload[-32:-28] == _CT_STATE:
+        end -= 32
+    elif payload[-8:-4] == _CT_STATE:
+        end -= 8
+    return end - 20 if payload[end - 20 : end - 16] == _LINK_HEADER else end
 
 
 @lru_cache(maxsize=16384)

@@ -38,11 +38,11 @@ def payload(*parts: bytes, identity: int = 77, first: bytes = b"") -> bytes:
     return bytes(4) + first + head + b"".join(parts)
 
 
-def headers(packet: bytes, size: int) -> bytes:
-    """Pack devices and the headers of a packet."""
-    hardware = attribute(7, bytes(14))
+def headers(packet: bytes, size: int, link: bool = True) -> bytes:
+    """Pack devices and the headers of a packet; one from here has none of the link layer."""
     parts = attribute(8, packet[:size]) + attribute(9, packet[size : size + 20])
-    return word(10, 3) + word(11, 1) + word(12, 4) + word(13, 1) + hardware + parts
+    hardware = attribute(7, bytes(14)) if link else b""
+    return word(10, 3) + word(11, 1) + word(12, 4) + word(13, 1) + parts + hardware
 
 
 def decoded(*payloads: bytes) -> list[Traced]:
@@ -51,13 +51,20 @@ def decoded(*payloads: bytes) -> list[Traced]:
     return list(nftrace.decode_all(blocks))
 
 
+TRACKED = word(21, 2) + attribute(19, b"\0") + word(18, 7) + word(20, 0x19E)
+
+
+@pytest.mark.parametrize("tracked", [b"", word(21, 1), TRACKED])
+@pytest.mark.parametrize("link", [True, False])
 @pytest.mark.parametrize("addresses", [("10.0.0.1", "192.0.2.7"), ("fd00::1", "2001:db8::7")])
-def test_the_usual_shape_is_read_as_any_other(addresses: tuple[str, str]) -> None:
+def test_the_usual_shape_is_read_as_any_other(
+    addresses: tuple[str, str], link: bool, tracked: bytes
+) -> None:
     """An attribute that the lab does not know makes it another shape, and changes nothing."""
     packet = packets.udp(*addresses, 20007, 80, TAG)
     size = len(packet) - 20
-    usual = payload(rule(0x40), headers(packet, size))
-    other = payload(rule(0x40), headers(packet, size), first=word(40, 1))
+    usual = payload(rule(0x40), headers(packet, size, link), tracked)
+    other = payload(rule(0x40), headers(packet, size, link), tracked, first=word(40, 1))
     assert decoded(usual) == decoded(other)
     identity, message, found = decoded(usual)[0]
     assert identity == struct.pack("!I", 77)
