@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -33,7 +34,6 @@ from lab.verdict.result import Result as Result
 Named = str | Path | Software
 """A registry entry by name (``calico@3.20``), by its file, or itself."""
 
-_SHOWN = 8
 _REMEMBERED = 32
 """Runs together that are kept for other tests; runs alone are few, and all kept."""
 
@@ -48,6 +48,7 @@ class Lab:
     _pool: Pool | None = field(default=None, repr=False)
     _alone: dict[Experiment, Run] = field(default_factory=dict, repr=False)
     _together: dict[Experiment, Run] = field(default_factory=dict, repr=False)
+    _ahead: dict[Experiment, Future[Run]] = field(default_factory=dict, repr=False)
 
     def check(
         self,
@@ -86,6 +87,11 @@ class Lab:
             del self._together[next(iter(self._together))]
         return known[experiment]
 
+    def expect(self, experiment: Experiment) -> None:
+        """Start an experiment that will soon be asked for, while others are being judged."""
+        if experiment not in self._ahead and experiment not in self._together:
+            self._ahead[experiment] = self._open().start(experiment)
+
     def judge(self, runs: Iterable[Run]) -> Result:
         """Judge runs; the result is printed if the test fails."""
         everything = tuple(runs)
@@ -103,10 +109,12 @@ class Lab:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+            self._ahead.clear()
 
     def _run(self, experiment: Experiment) -> Run:
         try:
-            return next(self._open().run((experiment,)))
+            started = self._ahead.pop(experiment, None) or self._open().start(experiment)
+            return started.result()
         except UnsupportedError as problem:
             pytest.skip(str(problem))
         except SandboxError:
@@ -329,6 +337,22 @@ def judge(lab: Lab) -> Callable[[Iterable[Run]], Result]:
     return lab.judge
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Start what this test and the next one are about: the worker need not wait for the judge."""
+    for one in (item, nextitem):
+        for experiment in _subjects(one) if one is not None else ():
+            item.config.stash[_LAB].expect(experiment)
+
+
+def _subjects(item: pytest.Item) -> list[Experiment]:
+    """List the one run together of a test that takes the lab and one case."""
+    if "lab" not in getattr(item, "fixturenames", ()) or item.get_closest_marker("skip"):
+        return []
+    together = [e for s in _scenarios(item) for e in s.experiments() if not e.alone]
+    return together if len(together) == 1 else []
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget what the test before judged."""
     item.config.stash[_LAB].judged.clear()
@@ -358,6 +382,8 @@ def _add(report: pytest.TestReport, heading: str, text: str) -> None:
 def _sections(config: pytest.Config, failed: bool) -> Iterator[tuple[str, str]]:
     lab = config.stash[_LAB]
     if failed:
+        from lab.report.sections import evidence
+
         for result in lab.judged:
             yield from evidence(result)
     if config.getoption("--lab-keep") in ("all", "failed" if failed else "all"):
@@ -369,17 +395,3 @@ def _worth_keeping(results: Iterable[Result]) -> Iterator[Experiment]:
     for result in results:
         together = [run.experiment for run in result.runs if not run.experiment.alone]
         yield from together or [run.experiment for run in result.runs]
-
-
-def evidence(result: Result) -> Iterator[tuple[str, str]]:
-    """Yield heading and text of each conflict or doubt, worst first, then one line on them all."""
-    from lab.report.conflicts import report
-    from lab.report.explain import explain
-    from lab.report.page import plain
-
-    judged = report(result.runs, result.verdicts)
-    for conflict in judged.conflicts[:_SHOWN]:
-        _, *lines = explain(judged, conflict)  # the first is a bar with the heading
-        yield f"verdict: {conflict.outcome.value}", plain(lines).rstrip()
-    left = len(judged.conflicts) - _SHOWN
-    yield "verdicts", repr(result).strip("<>") + (f"; {left} more are not shown" * (left > 0))

@@ -113,7 +113,7 @@ def _decode(payload: bytes) -> Traced:
             return identity, _template(front, payload[_ID_AT + 4 : end - 68]), found
     if len(payload) > _SHORT:
         return _read(payload)
-    return identity, _template(front, payload[_ID_AT + 4 :]), None
+    return identity, *_short(front, payload[_ID_AT + 4 :])
 
 
 def _end_of_headers(payload: bytes) -> int:
@@ -124,6 +124,11 @@ def _end_of_headers(payload: bytes) -> int:
     elif payload[-8:-4] == _CT_STATE:
         end -= 8
     return end - 20 if payload[end - 20 : end - 16] == _LINK_HEADER else end
+
+
+@lru_cache(maxsize=16384)
+def _short(front: bytes, back: bytes) -> tuple[Message, Headers | None]:
+    return _read(front + bytes(4) + back)[1:]
 
 
 @lru_cache(maxsize=16384)

@@ -28,6 +28,7 @@ class Watch:
     noted: bool
     trace: Netfilter
     log: Netfilter | None
+    query: Netfilter
     chains: Chains
     handles: dict[ChainKey, list[int]]
     traced: list[bytes] = field(default_factory=list)
@@ -73,8 +74,7 @@ class Recorder:
             bases, handles = (base_chains(query), rule_handles(query)) if noted else ({}, {})
             names = {probes.name(number): point for number, point in enumerate(points)}
             chains = Chains(bases, names, probes.TABLE)
-            watch = Watch(node, points, noted, trace, log, chains, handles)
-            query.close()
+            watch = Watch(node, points, noted, trace, log, query, chains, handles)
         self.watches[node] = watch
 
     def relieve(self) -> None:
@@ -119,12 +119,13 @@ class Recorder:
         """Read what the recorders noted, in every namespace."""
         for watch in self.watches.values():
             if watch.noted:
-                yield from probes.read(watch.trace, watch.points)
+                yield from probes.read(watch.query, watch.points)
 
     def close(self) -> None:
         """Close the sockets."""
         for watch in self.watches.values():
             watch.trace.close()
+            watch.query.close()
             if watch.log is not None:
                 watch.log.close()
 

@@ -167,8 +167,13 @@ def _taken(lines: Sequence[Timeline]) -> str:
     return ""
 
 
-def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) -> tuple[str, ...]:
-    """List what the recorders noted but the trace lacks: without it no rule can be blamed."""
+def missed(
+    recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun], late: Passes
+) -> tuple[str, ...]:
+    """List what the recorders noted but the trace lacks: without it no rule can be blamed.
+
+    ``late`` are passes that were traced when no flow was running any more.
+    """
     traced = {
         (id(event.point), line.packet, event.outer)
         for flow in flows
@@ -176,6 +181,8 @@ def missed(recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun]) 
         for event in line.events
         if isinstance(event, Reading)
     }
+    for one in (one for passes in late.values() for one in passes):
+        traced.add((id(one.point), one.headers.packet.hex(), one.headers.outer))
     noted = {(id(note.point), note.packet.hex(), note.outer): note.point for note in notes}
     untraced = sorted({str(noted[key]) for key in noted.keys() - traced})
     return (

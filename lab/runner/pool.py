@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -19,6 +21,8 @@ from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
 from lab.scenario import Experiment
 
 _HERE = Path(__file__).parents[2]
+_AHEAD = 3
+"""Experiments per worker that are under way or done before their turn comes."""
 
 
 class Worker:
@@ -106,14 +110,24 @@ class Pool:
         self.close()
 
     def run(self, experiments: Iterable[Experiment]) -> Iterator[Run]:
-        """Run experiments side by side and yield the runs in the order of the experiments."""
-        futures = [self._threads.submit(self._one, Request(e)) for e in experiments]
+        """Run experiments side by side and yield the runs in the order of the experiments.
+
+        Few are ahead of whoever takes them, so that thousands need no memory.
+        """
+        waiting = iter(experiments)
+        ahead = deque(self.start(e) for e in islice(waiting, _AHEAD * len(self._workers)))
         try:
-            for future in futures:
-                yield future.result()[0]
+            while ahead:
+                run = ahead.popleft().result()
+                ahead.extend(self.start(e) for e in islice(waiting, 1))
+                yield run
         finally:
-            for future in futures:
+            for future in ahead:
                 future.cancel()
+
+    def start(self, experiment: Experiment) -> Future[Run]:
+        """Start one experiment; its Future raises what the worker raised."""
+        return self._threads.submit(lambda: self._one(Request(experiment))[0])
 
     def keep(self, experiment: Experiment) -> tuple[Run, Kept]:
         """Run one experiment and leave its namespaces, held by a process of their own."""

@@ -173,7 +173,7 @@ def test_where_nothing_can_be_run_tests_are_skipped_with_the_reason(
 
         class Refused:
             def __init__(self, workers): ...
-            def run(self, experiments): raise UnsupportedError("cannot make namespaces here")
+            def start(self, experiment): raise UnsupportedError("cannot make namespaces here")
             def close(self): ...
 
         @pytest.fixture(autouse=True)
