@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CAPTURED = (
-    *("parse", "mapping", "bits", "flows", "learn", "archive", "listings", "pseudonyms"),
+    *("parse", "mapping", "near", "bits", "flows", "learn", "archive", "listings", "pseudonyms"),
     *("listed", "shapes", "known", "split", "roles", "texts", "sysctls", "owners", "tell"),
 )
 """What becomes of rules that were captured or given; reading them from a host is another thing."""

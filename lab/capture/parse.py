@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lab.capture import flows as generic
 from lab.capture import mapping as maps
+from lab.capture import near
 from lab.capture.bits import Owned, owned
 from lab.capture.mapping import Mapping
 from lab.errors import UsageError
@@ -139,11 +140,19 @@ def _subject(texts: Sequence[_Text]) -> Subject:
 
 
 def _completed(mapping: Mapping, texts: Sequence[_Text]) -> Mapping:
-    """Add guesses for the interfaces that nobody mapped."""
+    """Add guesses for the interfaces and addresses that nobody mapped."""
     asked = dict(mapping.devices)
     names = [n for one in texts if one.kind != "sysctl" for n in _devices(one)]
     guessed = [(name, role) for name, role in maps.guess(names) if name not in asked]
-    return replace(mapping, devices=(*mapping.devices, *guessed))
+    devices = (*mapping.devices, *guessed)
+    pairs = [p for one in texts for p in _behind(one)]
+    addresses = near.guess(pairs, dict(devices), dict(mapping.addresses))
+    return Mapping(devices, (*mapping.addresses, *addresses))
+
+
+def _behind(one: _Text) -> Iterator[tuple[str, str]]:
+    if one.kind != "sysctl":
+        yield from near.behind(_TOOLS[one.kind], one.text.split("\n"))
 
 
 def _devices(one: _Text) -> Iterator[str]:

@@ -48,6 +48,8 @@ def parties(
     names: Sequence[str], maps: Sequence[str], owns: Sequence[str]
 ) -> tuple[tuple[Software, ...], tuple[Given, ...]]:
     """Find entries and read files, in the order of the names. Raises LabError."""
+    from dataclasses import replace
+
     from lab.capture import mapping
     from lab.capture.parse import given, is_native
 
@@ -57,12 +59,29 @@ def parties(
         raise UsageError("--map and --owns are about rules given as files; there are none")
     for name, mask in _owned(owns, read):
         read[name] = given(name, wanted, mask)
+    repeated = repeats(maps, owns)
+    read = {n: replace(g, software=options.asked(g.software, *repeated)) for n, g in read.items()}
     entries = iter(options.entries([name for name in names if name not in read]))
     software = tuple(read[name].software if name in read else next(entries) for name in names)
     for one in software:
         if [s.title for s in software].count(one.title) > 1:
             raise UsageError(f"two parties are named {one.title!r}; rename one of the files")
     return software, tuple(read.values())
+
+
+def chosen(
+    names: Sequence[str], maps: Sequence[str], owns: Sequence[str], places: Sequence[str]
+) -> tuple[Software, ...]:
+    """Find entries and read files, say how files are understood, and place what is to be placed."""
+    software, read = parties(names, maps, owns)
+    for one in read:
+        show(one)
+    return options.placed(software, places)
+
+
+def repeats(maps: Sequence[str], owns: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the options about given rules, as a command about the same rules repeats them."""
+    return [*(("--map", one) for one in maps), *(("--owns", one) for one in owns)]
 
 
 def _owned(owns: Sequence[str], read: dict[str, Given]) -> list[tuple[str, str]]:

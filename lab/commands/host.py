@@ -70,7 +70,7 @@ def question(
         return None
     if len(found) > 1:
         raise UsageError(f"{found[0]} and {found[1]} are both captured hosts; expected one")
-    host = divide(found[0], maps, owns)
+    host = _noted(divide(found[0], maps, owns), given.repeats(maps, owns))
     others = [name for name in names if name != found[0]]
     candidates, read = given.parties(others, maps if given.native(others) else (), ())
     here = {software.name: software for software in host.software}
@@ -81,6 +81,12 @@ def question(
                 "archive alone to see how it fares, or rename the file of what is another program"
             )
     return Question(host, options.placed(candidates, places), read)
+
+
+def _noted(host: Divided, repeated: Sequence[tuple[str, str]]) -> Divided:
+    """Note on every owner the options by which the host was understood."""
+    owners = (replace(o, software=options.asked(o.software, *repeated)) for o in host.owners)
+    return replace(host, owners=tuple(owners))
 
 
 def archives(names: Sequence[str]) -> list[str]:

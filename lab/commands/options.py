@@ -70,7 +70,19 @@ def placed(software: Sequence[Software], places: Sequence[str]) -> tuple[Softwar
         if name not in {s.name for s in software}:
             raise unknown("entry to place", name, [s.name for s in software])
         wanted[name] = node
-    return tuple(place(s, wanted[s.name]) if s.name in wanted else s for s in software)
+    return tuple(
+        asked(place(s, wanted[s.name]), ("--place", f"{s.name}={wanted[s.name]}"))
+        if s.name in wanted
+        else s
+        for s in software
+    )
+
+
+def asked(software: Software, *options: tuple[str, str]) -> Software:
+    """Note on an entry the options that changed it, for commands that a report prints."""
+    from dataclasses import replace
+
+    return replace(software, asked=(*software.asked, *options))
 
 
 def families(choice: str) -> tuple[Family, ...]:

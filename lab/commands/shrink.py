@@ -12,13 +12,14 @@ from lab.commands import given, host, options
 from lab.errors import UsageError
 
 if TYPE_CHECKING:
+    from lab.registry.software import Software
     from lab.runner.pool import Pool
     from lab.scenario import Orders, Scenario
     from lab.shrink.search import Shrunk
     from lab.verdict.outcome import Verdict
 
 
-@click.command(epilog=options.ENTRY_HELP)
+@click.command(epilog=f"{options.ENTRY_HELP}\n\n{given.HELP}")
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option("--flow", metavar="NAME", help="The flow, by name or software/name.")
 @click.option(
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 )
 @options.family_option("ipv4", "ipv4", "ipv6")
 @options.variant_option("nft", "nft", "legacy")
+@options.place_option
+@given.map_option
+@given.owns_option
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the script there.")
 def shrink(
     names: tuple[str, ...],
@@ -37,6 +41,9 @@ def shrink(
     order: Orders,
     family: str,
     variant: str,
+    places: tuple[str, ...],
+    maps: tuple[str, ...],
+    owns: tuple[str, ...],
     output: str | None,
 ) -> int:
     """Reduce a conflict to the fewest rules, as a shell script to attach to an issue.
@@ -52,8 +59,9 @@ def shrink(
     """  # noqa: D301 - click reads the backspace
     from lab.runner.pool import Pool
 
-    question = host.question(names, (), ())
-    wanted = _scenario(question, names, flow, order, family, variant)
+    question = host.question(names, maps, owns, places)
+    software = question.every if question else given.chosen(names, maps, owns, places)
+    wanted = _scenario(question, software, flow, order, family, variant)
     with Pool(2) as pool:
         scenario = given.learned(pool, wanted, question.spare if question else None)
         found = reduced(pool, scenario, _worst(pool, scenario))
@@ -80,7 +88,7 @@ def write(found: Shrunk, output: str) -> None:
 
 def _scenario(
     question: host.Question | None,
-    names: tuple[str, ...],
+    software: tuple[Software, ...],
     flow: str | None,
     order: Orders,
     family: str,
@@ -89,7 +97,6 @@ def _scenario(
     from lab.scenario import Scenario
 
     flows = (flow,) if flow else ()
-    software = question.every if question else options.entries(names)
     if len(software) < 2:
         raise UsageError("a conflict takes at least two entries; expected ENTRY ENTRY…")
     options.check_flows(flows, software)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.scenario import Orders, Scenario
 
 
-@click.command(epilog=options.ENTRY_HELP)
+@click.command(epilog=f"{options.ENTRY_HELP}\n\n{given.HELP}")
 @click.argument("names", nargs=-1, required=True, metavar="ENTRY...")
 @click.option("--flow", metavar="NAME", help="The flow, by name or software/name.")
 @click.option(
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @options.family_option("ipv4", "ipv4", "ipv6")
 @options.variant_option("nft", "nft", "legacy")
 @options.place_option
+@given.map_option
+@given.owns_option
 @click.option(
     "--packet",
     default="1",
@@ -45,6 +47,8 @@ def trace(
     variant: str,
     packet: str,
     places: tuple[str, ...],
+    maps: tuple[str, ...],
+    owns: tuple[str, ...],
     as_json: bool,
     verbose: bool,
 ) -> int:
@@ -58,8 +62,8 @@ def trace(
     fwmark-lab trace calico@3.20 --flow pod-to-lan --packet all --family ipv6
     fwmark-lab trace host.tar.gz --flow tailscale/tailnet-to-lan
     """  # noqa: D301 - click reads the backspace
-    question = host.question(names, (), (), places)
-    software = question.every if question else options.placed(options.entries(names), places)
+    question = host.question(names, maps, owns, places)
+    software = question.every if question else given.chosen(names, maps, owns, places)
     _check_flow(software, flow)
     scenario = (
         host.scenario(question, order, family, "both", (flow or "",))

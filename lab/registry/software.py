@@ -75,6 +75,8 @@ class Software:
 
     ``shares_with`` names software with which it uses the same bits on purpose; ``captured`` is the
     archive of the host on which its rules were found, where they are not the entry's own.
+    ``asked`` are the options of the command line that made it what it is, such as ``--place`` and
+    ``istio=node``: whoever names it again must give them again.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Software:
     shares_with: tuple[str, ...] = ()
     file: str = ""
     captured: str = ""
+    asked: tuple[tuple[str, str], ...] = ()
 
     @property
     def title(self) -> str:

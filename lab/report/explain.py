@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 
 from rich.text import Text
@@ -20,8 +21,10 @@ STYLES = {Outcome.SURVIVES: "green", Outcome.INCONCLUSIVE: "yellow"}
 _FIELDS = {"mark": "packet mark", "ctmark": "conntrack mark"}
 
 
-def explain(report: Report, conflict: Conflict, columns: int = 0) -> Iterator[Text]:
-    """Yield the block that explains one conflict."""
+def explain(
+    report: Report, conflict: Conflict, columns: int = 0, *, commands: bool = True
+) -> Iterator[Text]:
+    """Yield the block that explains one conflict, with the commands that show it again."""
     lead = conflict.lead
     style = STYLES.get(conflict.outcome, "red")
     yield bar(f"{conflict.number}. verdict: {conflict.outcome.value}", columns, f"bold {style}")
@@ -30,6 +33,8 @@ def explain(report: Report, conflict: Conflict, columns: int = 0) -> Iterator[Te
     yield from _fate(report, lead, columns)
     yield from _hits(report, conflict, columns)
     yield from row("in", report.tried.phrase(conflict.cases()), columns)
+    if not commands:
+        return
     yield from row("see it", trace_command(report, lead), columns)
     if conflict.outcome.is_conflict:
         yield from row("reproduce", shrink_command(report, lead), columns)
@@ -167,22 +172,25 @@ def _flow(report: Report, flow: FlowKey) -> str:
 
 def trace_command(report: Report, lead: Verdict) -> str:
     """Return the command that shows the packet of a verdict."""
-    return " ".join(_command(report, lead, "trace"))
+    return shlex.join(_command(report, lead, "trace"))
 
 
 def shrink_command(report: Report, lead: Verdict) -> str:
     """Return the command that makes a stand-alone script of a verdict."""
-    return " ".join([*_command(report, lead, "shrink"), "--order given -o reproduce.sh"])
+    last = ("--order", "given", "-o", "reproduce.sh")
+    return shlex.join([*_command(report, lead, "shrink"), *last])
 
 
 def _command(report: Report, lead: Verdict, name: str) -> list[str]:
     names = report.names
     parts = [
-        f"fwmark-lab {name}",
+        "fwmark-lab",
+        name,
         *dict.fromkeys(names.argument(title) for title in lead.order),
         "--flow",
         names.flow(lead.owner, lead.flow),
     ]
+    parts += names.options(lead.order)
     parts += [] if lead.family == "ipv4" else ["--family", lead.family]
     parts += [] if lead.variant == "nft" else ["--iptables", lead.variant]
     return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lab.registry.loader import DATA
@@ -43,6 +43,13 @@ class Names:
         if found.file and not shipped(found.file):
             return found.file
         return f"{found.name}@{found.release}" + ("" if found.default_mode else f":{found.mode}")
+
+    def options(self, titles: Iterable[str]) -> Iterator[str]:
+        """Yield the options of the command line that made these what they are, each once."""
+        software = (self._find(title) for title in titles)
+        asked = dict.fromkeys(pair for found in software if found for pair in found.asked)
+        for option, value in asked:
+            yield from (option, value)
 
     def flow(self, owner: str, flow: str) -> str:
         """Return ``tailscale/bypass``, which names a flow on the command line."""

@@ -68,7 +68,10 @@ def bug(case: Case, runs: Sequence[Run], columns: int = 0, verbose: bool = False
         return
     for conflict in judged.conflicts:
         if any(case.sign and case.sign.fits(verdict) for verdict in conflict.verdicts):
-            yield from explain(judged, conflict, columns)
+            edited = bool(case.bug and (case.bug.edits or case.bug.sysctls))
+            yield from explain(judged, conflict, columns, commands=not edited)
+            script = f"fwmark-lab reported {case.number} --script reproduce.sh"
+            yield from row("script", script, columns)
             return
 
 

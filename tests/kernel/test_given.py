@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,35 @@ def test_a_conflict_of_given_rules_can_be_traced_and_shrunk(tmp_path: Path) -> N
     assert "by node, prerouting, table mangle, chain MINE" in traced.stdout
     assert run("shrink", "tailscale", str(path), *flow, "-o", str(script)).returncode == 0
     assert "--set-xmark 0x40000/0xf0000" in script.read_text()
+
+
+def printed(report: str, command: str) -> list[str]:
+    """Return the arguments of a command that a report prints, without the program."""
+    lines = [line for line in report.splitlines() if f"fwmark-lab {command} " in line]
+    return shlex.split(lines[0].split("fwmark-lab ", 1)[1])
+
+
+def test_what_the_report_prints_can_be_pasted(tmp_path: Path) -> None:
+    """With the options that made of the rules what they are, and names that have spaces."""
+    path = tmp_path / "my node.rules"
+    path.write_text(RULES.format(mark="0x40000/0xf0000").replace("cali+", "gre+"))
+    options = ("--map", "gre+=pods", "--owns", "0x70000")
+    done = run("check", "tailscale", str(path), *ONE, *options)
+    assert done.returncode == 1
+    traced = run(*printed(done.stdout, "trace"))
+    assert (traced.returncode, "gre+=pods" in traced.stderr) == (0, True)
+    assert "owns        bits 16-18" in traced.stderr
+    script = tmp_path / "reproduce.sh"
+    *arguments, _ = printed(done.stdout, "shrink")
+    assert run(*arguments, str(script)).returncode == 0
+    assert "--set-xmark 0x40000/0xf0000" in script.read_text()
+
+
+def test_a_placed_entry_is_placed_in_what_the_report_prints() -> None:
+    """``--place`` moves an entry's rules to another node; the trace must show it there."""
+    names = ("istio:redirect", "app-mesh", "--place", "istio=node")
+    done = run("check", *names, "--family", "ipv4", "--iptables", "nft")
+    assert done.returncode == 1
+    arguments = printed(done.stdout, "trace")
+    assert "istio=node" in arguments
+    assert run(*arguments).returncode == 0

@@ -285,7 +285,9 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(LINES | st.text(max_size=30), max_size=12))
 def test_any_text_is_read_or_refused(tmp_path: Path, lines: list[str]) -> None:
     """Never another exception, whatever is in the file."""
@@ -296,3 +298,58 @@ def test_any_text_is_read_or_refused(tmp_path: Path, lines: list[str]) -> None:
     except LabError:
         found = ""
     assert "{{ a }}" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("-A FORWARD -i wg0 -s 10.8.0.0/24 -j ACCEPT", {"10.8.0.0/24": "tunnel-net"}),
+        ("-A FORWARD -s 10.8.0.7/32 -i wg0 -j ACCEPT", {"10.8.0.7/32": "tunnel"}),
+        ("-A FORWARD -d 10.9.0.0/16 -o eth1 -j ACCEPT", {"10.9.0.0/16": "lan-net"}),
+        ("-A FORWARD -o eth0 -d 1.1.1.1 -j ACCEPT", {"1.1.1.1": "wan"}),
+        ("-A FORWARD -i cali+ -s 10.42.0.0/16 -j ACCEPT", {"10.42.0.0/16": "pods-net"}),
+        ("-A FORWARD ! -i wg0 -s 10.8.0.0/24 -j ACCEPT", {}),
+        ("-A FORWARD -i wg0 ! -s 10.8.0.0/24 -j ACCEPT", {}),
+        ("-A FORWARD -i wg0 -d 10.8.0.0/24 -j ACCEPT", {}),
+        ("-A FORWARD -i wg0 -s 0.0.0.0/0 -j ACCEPT", {}),
+        ("-A FORWARD -i wg0 -s 10.8.0.0/24\n-A FORWARD -o eth1 -d 10.8.0.0/24", {}),
+    ],
+)
+def test_an_address_is_behind_the_interface_that_a_rule_names_with_it(
+    read: Read, text: str, addresses: dict[str, str]
+) -> None:
+    """Negated matches and two interfaces for one address tell nothing."""
+    found = read(f"*filter\n{text}\nCOMMIT\n")
+    assert dict(found.mapping.addresses) == addresses
+    for name in addresses:
+        assert name not in found.foreign
+        assert name not in found.software.rulesets[0].text
+
+
+def test_what_is_asked_for_is_not_guessed(read: Read) -> None:
+    """``--map`` has the last word."""
+    text = "*filter\n-A FORWARD -i wg0 -s 10.8.0.0/24 -j ACCEPT\nCOMMIT\n"
+    found = read(text, maps=("10.8.0.0/24=pods-net",))
+    assert dict(found.mapping.addresses) == {"10.8.0.0/24": "pods-net"}
+
+
+def test_addresses_behind_interfaces_of_nft_and_of_routes(read: Read) -> None:
+    """The same of an nft rule, a policy rule and a route."""
+    native = (
+        "table ip mine {\n chain c {\n  type filter hook forward priority filter;\n"
+        '  iifname "wg0" ip saddr 10.8.0.0/24 oifname "eth1" ip daddr 10.9.0.9 accept\n }\n}\n'
+    )
+    policy = "100:\tfrom 10.7.0.0/16 iif cali1 lookup 7\n10.6.0.0/16 via 10.8.0.1 dev wg0 table 7\n"
+    assert dict(read(native).mapping.addresses) == {"10.8.0.0/24": "tunnel-net", "10.9.0.9": "lan"}
+    assert dict(read(policy).mapping.addresses) == {
+        "10.7.0.0/16": "pods-net",
+        "10.6.0.0/16": "tunnel-net",
+    }
+
+
+def test_only_one_address_stands_for_what_there_is_one_of(read: Read) -> None:
+    """A second network behind the tunnel stays as it is, and is listed."""
+    rules = "".join(f"-A FORWARD -i wg0 -s 10.{n}.0.0/16 -j ACCEPT\n" for n in (8, 9))
+    found = read(f"*filter\n{rules}COMMIT\n")
+    assert dict(found.mapping.addresses) == {"10.8.0.0/16": "tunnel-net"}
+    assert "10.9.0.0/16" in found.foreign
