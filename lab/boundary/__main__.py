@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab.boundary import page
-from lab.boundary.results import AS_EXPECTED, Results, merged, outcome, read
+from lab.boundary.results import AS_EXPECTED, Results, merged, outcome, plain, read
 from lab.boundary.row import Measured, Row
 from lab.boundary.table import BOUNDARIES, CHEATSHEET
 from lab.errors import LabError, SandboxError, UsageError
@@ -33,30 +33,33 @@ def measure(pool: Pool, row: Row) -> Measured:
     return answer
 
 
-def results(rows: Iterable[Row]) -> Results:
-    """Run rows on this kernel; what fails is a result too. Names each one on standard error."""
-    release, found = os.uname().release, dict[str, str]()
-    pool = Pool(1)
+def run(rows: Iterable[Row]) -> Iterator[Results]:
+    """Run rows on this kernel, one after the other; what fails is a result too.
+
+    Says on standard error why a row was skipped.
+    """
+    release, pool = plain(os.uname().release), Pool(1)
     for row in rows:
-        skipped = ""
         try:
             measured = measure(pool, row)
-            found[row.name], skipped = outcome(row, measured), measured.skipped
+            found = outcome(row, measured)
+            if measured.skipped:
+                sys.stderr.write(f"{row.name}: {measured.skipped}\n")
         except LabError as problem:
-            found[row.name] = f"failed: {problem}"
+            found = f"failed: {problem}"
         except SandboxError as problem:
-            found[row.name] = f"failed: {problem}"
+            found = f"failed: {problem}"
             pool = Pool(1)  # the worker may be gone
-        why = f" ({skipped.partition(': ')[2]})" if skipped else ""
-        sys.stderr.write(f"{row.name}: {found[row.name]}{why}\n")
+        yield Results(release, {row.name: found})
     pool.close()
-    return Results(release, found)
 
 
 def main(arguments: list[str]) -> None:
     """Do what the arguments say. Raises UsageError for what is not there."""
     if arguments[:1] == ["measure"]:
-        sys.stdout.write(json.dumps([results(_chosen(arguments[1:])).as_json()], indent=1) + "\n")
+        for one in run(_chosen(arguments[1:])):  # a line at a time: a guest may panic
+            sys.stdout.write(json.dumps(one.as_json(), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
     elif arguments[:1] == ["docs"]:
         kept = read(DOCS / "boundaries.json")
         for path in map(Path, arguments[1:]):
@@ -70,7 +73,7 @@ def _chosen(words: list[str]) -> list[Row]:
     rows = [*BOUNDARIES, *CHEATSHEET]
     if words[:1] != ["--but"]:
         return [row for row in rows if all(word in row.name for word in words)]
-    release = os.uname().release
+    release = plain(os.uname().release)
     files = [read(Path(path)) for path in words[1:]]
     known = [one.rows for kept in files for one in kept if one.release == release]
     return [row for row in rows if not any(k.get(row.name) == AS_EXPECTED for k in known)]

@@ -72,7 +72,7 @@ def cheatsheet(kept: Sequence[Results]) -> str:
 
 
 def _where(kept: Sequence[Results]) -> str:
-    kernels = ", ".join(one.version for one in kept)
+    kernels = ", ".join(one.release for one in kept)
     return (
         f"The last columns say whether the marks were these on Linux {kernels}.\n"
         "*lacks*: that kernel, or the machine, has no such feature.\n\n"

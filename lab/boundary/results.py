@@ -18,16 +18,10 @@ AS_EXPECTED = "yes"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The outcome of each row, by its name, on the kernel of one ``release`` (``uname -r``)."""
+    """The outcome of each row, by its name, on the kernel of one ``release`` such as 6.1.0-50."""
 
     release: str
     rows: Mapping[str, str]
-
-    @property
-    def version(self) -> str:
-        """Return what a builder adds nothing to: ``6.1.0-56-amd64`` is ``6.1.0-56``."""
-        found = _VERSION.match(self.release)
-        return found[0] if found else self.release
 
     @property
     def series(self) -> tuple[int, ...]:
@@ -39,7 +33,13 @@ class Results:
         return {"release": self.release, "rows": dict(self.rows)}
 
     def __str__(self) -> str:
-        return f"Linux {self.version}: {len(self.rows)} rows"
+        return f"Linux {self.release}: {len(self.rows)} rows"
+
+
+def plain(release: str) -> str:
+    """Leave out what a builder adds to a release: ``6.1.0-56-amd64`` is ``6.1.0-56``."""
+    found = _VERSION.match(release)
+    return found[0] if found else release
 
 
 def outcome(row: Row, measured: Measured) -> str:
@@ -53,16 +53,22 @@ def outcome(row: Row, measured: Measured) -> str:
 
 
 def read(path: Path) -> tuple[Results, ...]:
-    """Read what ``measure`` printed. Raises RecordError with the file that is not that."""
+    """Read what ``measure`` printed, one line a row, or the list that is kept of it.
+
+    Raises RecordError with the file that is not that.
+    """
+    kept: tuple[Results, ...] = ()
     try:
-        return tuple(
-            Results(str(one["release"]), {str(k): str(v) for k, v in one["rows"].items()})
-            for one in json.loads(path.read_text())
-        )
+        text = path.read_text().strip()
+        values = json.loads(text) if text[:1] == "[" else map(json.loads, text.splitlines())
+        for one in values:
+            rows = {str(k): str(v) for k, v in one["rows"].items()}
+            kept = merged(kept, (Results(plain(str(one["release"])), rows),))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise RecordError(
             f"{path}: expected what 'python -m lab.boundary measure' prints: {problem}"
         ) from None
+    return kept
 
 
 def merged(kept: tuple[Results, ...], new: tuple[Results, ...]) -> tuple[Results, ...]:

@@ -78,7 +78,7 @@ def run(kernel: Kernel | Path, job: Job, out: BinaryIO, err: BinaryIO) -> int:
         raise UnsupportedError(f"cannot run a guest: {missing}")
     image, said, started = _image(kernel), "", False
     for _ in range(_BOOTS):
-        with _shared(script(job, image)) as shared:
+        with _shared(script(job)) as shared:
             _boot(_command(image, job, shared), job, shared, (out, err))
             if status := _read(shared / "status"):
                 return int(status)
@@ -143,7 +143,7 @@ def _remove_unless_used(folder: Path) -> bool:
     return False
 
 
-def script(job: Job, image: Path) -> str:
+def script(job: Job) -> str:
     """Write what the guest runs: the program in its folder, then its exit code on the share."""
     settings = {
         "PATH": f"{_SHARED}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -156,7 +156,7 @@ def script(job: Job, image: Path) -> str:
     }
     needed = {Path("/usr"), _PACKAGE, job.folder, Path(sys.prefix), Path(sys.base_prefix)}
     there = {Path("/"), Path("/tmp")}  # as they are meant to be
-    lines = [_REMOUNTED, *map(_bound, sorted(needed - there)), _modules(image)]
+    lines = [_REMOUNTED, *map(_bound, sorted(needed - there)), _modules()]
     if job.writable:
         lines.append(f"mount --bind {_WRITABLE} {shlex.quote(str(job.writable))}")
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
@@ -187,16 +187,16 @@ def _bound(folder: Path) -> str:
     return f"mkdir -p {path}; mount --bind {_MACHINE}{path} {path}"
 
 
-def _modules(image: Path) -> str:
+def _modules() -> str:
     """Put the kernel's modules where it looks for them; containers have no place for them."""
     lib, upper = os.path.realpath("/lib"), "/run/fwmark-lab-lib"
-    root = shlex.quote(f"{_MACHINE}{image.parents[1]}")
     return f"""\
-mkdir -p {upper}/upper {upper}/work
-mount -t overlay -o lowerdir={lib},upperdir={upper}/upper,workdir={upper}/work lib {lib}
-if [ -d {root}/lib/modules/$(uname -r) ]; then
+modules=$(tr ' ' '\\n' < /proc/cmdline | sed -n 's/^virtme_link_mods=//p')
+if [ -n "$modules" ]; then
+ mkdir -p {upper}/upper {upper}/work
+ mount -t overlay -o lowerdir={lib},upperdir={upper}/upper,workdir={upper}/work lib {lib}
  mkdir -p /lib/modules/$(uname -r)
- mount --bind {root}/lib/modules/$(uname -r) /lib/modules/$(uname -r)
+ mount --bind "{_MACHINE}$modules" /lib/modules/$(uname -r)
 fi"""
 
 
@@ -254,7 +254,7 @@ def _command(image: Path, job: Job, shared: Path) -> tuple[str, ...]:
     writable = ("--rwdir", f"{_WRITABLE}={job.writable}") if job.writable else ()
     return (
         *(_virtme_run() or ()),
-        "--kimg", str(image), "--mods", "auto", "--force-9p", "--memory", "1G", "--cpus", "2",
+        "--kimg", str(image), "--mods", "auto", "--force-9p", "--memory", "1G", "--cpus", "1",
         "--qemu-bin", str(shared / "bin" / "qemu"), *(() if job.kvm else ("--disable-kvm",)),
         "--kopt", GUEST, "--kopt", "nokaslr",
         "--rodir", f"{_MACHINE}=/", "--rwdir", f"{_SHARED}={shared}", *writable,

@@ -16,7 +16,7 @@ from lab.boundary.table import BOUNDARIES, CHEATSHEET
 from lab.errors import RecordError
 
 ROW = Row("veth", Change.ERASED, (see("a output", 0x11), see("b input", 0)), "why", "where")
-OLD, NEW = Results("5.10.0-1-amd64", {"veth": "yes"}), Results("6.1.0-50-amd64", {"veth": "yes"})
+OLD, NEW = Results("5.10.0-1", {"veth": "yes"}), Results("6.1.0-50", {"veth": "yes"})
 
 
 def test_an_outcome_tells_only_what_differs() -> None:
@@ -29,7 +29,7 @@ def test_an_outcome_tells_only_what_differs() -> None:
 
 def test_a_newer_release_replaces_its_series_and_leaves_the_others() -> None:
     """Kernels stand in order of age; another release of 6.1 is measured anew, not added to."""
-    newer = Results("6.1.0-51-amd64", {"tun": "yes"})
+    newer = Results("6.1.0-51", {"tun": "yes"})
     assert merged((NEW,), (OLD,)) == (OLD, NEW)
     assert merged((OLD, NEW), (newer,)) == (OLD, newer)
 
@@ -46,6 +46,13 @@ def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "boundaries.json"
     path.write_text(json.dumps([NEW.as_json()]))
     assert read(path) == (NEW,)
+    lines = [OLD.as_json(), Results(OLD.release, {"tun": "lacks tun"}).as_json(), NEW.as_json()]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert read(path) == (Results(OLD.release, {"veth": "yes", "tun": "lacks tun"}), NEW)
+    path.write_text(json.dumps({"release": "6.1.0-50-amd64", "rows": {"veth": "yes"}}))
+    assert read(path) == (NEW,)
+    path.write_text("")
+    assert read(path) == ()
     path.write_text('{"release": 1}')
     with pytest.raises(RecordError, match=r"boundaries\.json: expected what .* prints"):
         read(path)

@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_remedy(
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)))
 def test_the_guest_gets_each_argument_as_it_was(arguments: list[str]) -> None:
     """No shell reads a word of the command."""
-    text = guest.script(Job(("program", *arguments), Path("/work")), IMAGE)
+    text = guest.script(Job(("program", *arguments), Path("/work")))
     words = shlex.split(text, comments=False)
     start = words.index("program")
     assert words[start + 1 : start + 1 + len(arguments)] == arguments
@@ -79,7 +79,7 @@ def test_the_guest_gets_each_argument_as_it_was(arguments: list[str]) -> None:
 def test_a_writable_folder_is_mounted_last() -> None:
     """Otherwise the folder around it, which is read-only, would hide it."""
     job = Job(("true",), Path("/work"), writable=Path("/work/out"))
-    lines = guest.script(job, IMAGE).splitlines()
+    lines = guest.script(job).splitlines()
     mounts = [line for line in lines if "mount --bind" in line]
     assert mounts[-1] == "mount --bind /run/writable /work/out"
     assert any(line.endswith("/run/machine/work /work") for line in mounts[:-1])
@@ -88,7 +88,7 @@ def test_a_writable_folder_is_mounted_last() -> None:
 @pytest.mark.parametrize("folder", ["/", "/tmp"])
 def test_the_guest_keeps_its_own_root_and_tmp(folder: str) -> None:
     """A command that is started there must not make them read-only."""
-    lines = guest.script(Job(("true",), Path(folder)), IMAGE).splitlines()
+    lines = guest.script(Job(("true",), Path(folder))).splitlines()
     assert not [line for line in lines if line.endswith(f" {folder}") and "mount --bind" in line]
 
 

@@ -181,6 +181,33 @@ WIREGUARD = (
         needs=("wireguard", "netdev egress"),
     ),
     Row(
+        name="wireguard, device moved, with fwmark 0x5, inner to outer",
+        change=Change.REWRITTEN,
+        reason="the socket stays where the device was made, and with it the fwmark",
+        source="drivers/net/wireguard/socket.c#36",
+        built=_wireguard("c", "b", 0x5),
+        sent=(Datagram("c", "10.0.9.2", 0x11),),
+        readings=(
+            see("c egress t0", 0x11),
+            see("a egress v0", 0x5, match="udp dport 51820"),
+        ),
+        needs=("wireguard", "netdev egress"),
+    ),
+    Row(
+        name="wireguard, device moved, outer to inner",
+        change=Change.ERASED,
+        reason=_WIREGUARD_OUT,
+        source="drivers/net/wireguard/queueing.h#81",
+        built=_wireguard("a", "d") + marked("b", "prerouting", 0x22, "udp dport 51820"),
+        sent=(Datagram("a", "10.0.9.2"),),
+        readings=(
+            see("b prerouting -290", 0x22, match="udp dport 51820"),
+            see("d ingress t0", 0),
+            see("d socket 5000", 0),
+        ),
+        needs=("wireguard",),
+    ),
+    Row(
         name="wireguard, device here, outer to inner",
         change=Change.ERASED,
         reason=_WIREGUARD_OUT,
