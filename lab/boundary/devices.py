@@ -31,7 +31,7 @@ from lab.kernel.route import Router
 _NEWLINK, _SETLINK, _CREATE = 16, 19, 0x600
 _IFNAME, _LINKINFO, _KIND, _DATA = 3, 18, 1, 2
 _NESTED = 0x8000
-_PEER_INFO, _MODE, _SCRUB, _PEER_SCRUB = 1, 3, 6, 7
+_PEER_INFO, _MODE, _SCRUB, _PEER_SCRUB = 1, 5, 6, 7  # enum in include/uapi/linux/if_link.h
 _XDP, _XDP_FD, _XDP_FLAGS, _GENERIC = 43, 1, 3, 2
 _SIOCETHTOOL, _SET_TSO, _SET_GSO, _SET_GRO = 0x8946, 0x1F, 0x24, 0x2C
 _NEWROUTE, _DESTINATION, _OUT_DEVICE, _ENCAP_TYPE, _ENCAP = 24, 1, 4, 21, 22
