@@ -75,7 +75,8 @@ def items(files: Mapping[str, str]) -> tuple[Item, ...]:
     Left out are the kernel's own policy rules, routes of the kernel's own tables and default
     policies that accept.
     """
-    return tuple(item for name, text in files.items() for item in _items(name, text))
+    names = (*_SAVED, RULESET, *_RULES, *_ROUTES, SYSCTLS)
+    return tuple(item for name in names for item in _items(name, files.get(name, "")))
 
 
 def _items(name: str, text: str) -> Iterator[Item]:

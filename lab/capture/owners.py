@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from lab.capture import flows as generic
 from lab.capture import mapping as maps
@@ -37,6 +38,8 @@ _SAVED = (
 _KINDS = {"iptables": "iptables", "nft": "nft", "policy": "policy", "route": "policy"}
 _MADE = ("link", "address", "addr", "neigh", "neighbour", "tunnel", "xfrm")
 _FILTER = re.compile(r"\s*filter .*\b(?:bpf|flower|u32|fw|basic|matchall)\b")
+_TOLD = 100
+"""So many foreign addresses are looked for: a person is shown a few."""
 _XFRM_MARK = re.compile(r"\bmark 0x(?!0+/)")
 
 
@@ -358,9 +361,8 @@ def _foreign(items: Sequence[Item], mapping: Roles) -> Iterator[str]:
     yield from dict.fromkeys(n for i in items for n in _devices(i) if n not in devices)
     found = (a for i in items if i.kind != "sysctl" for a in maps.addresses(i.text))
     bare = re.compile(r"/(?:32|128)$")
-    yield from dict.fromkeys(
-        a for a in found if a not in addresses and bare.sub("", a) not in addresses
-    )
+    unknown = (a for a in found if a not in addresses and bare.sub("", a) not in addresses)
+    yield from dict.fromkeys(islice(unknown, _TOLD))
 
 
 def gaps(host: Divided, told: Iterable[Gap]) -> Divided:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from lab.capture.listed import Item
 from lab.native.normal import Normal, Part
@@ -53,12 +54,14 @@ def table_shape(name: str) -> str:
     return chain_shape(name.rpartition(" ")[2])
 
 
+@lru_cache(maxsize=1 << 16)
 def chain_shape(name: str) -> str:
     """Keep the first two words of a chain's name: the rest is often generated."""
     words = _SEGMENT.findall(name)
     return name if len(words) < 2 else "".join(words[:2]) + "*"
 
 
+@lru_cache(maxsize=1 << 16)
 def prefix(name: str) -> str:
     """Return the first word of a chain's name with what ends it; the whole name has no other."""
     found = _SEGMENT.match(name)

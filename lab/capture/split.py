@@ -82,6 +82,10 @@ class _Found:
         for one in known:
             if one.entry.name in {k.entry.name for k in here}:
                 self._known.setdefault(one.entry.name, []).append(one)
+        self._weights = {
+            name: max(len(one.telling & on_host) for one in all_)
+            for name, all_ in self._known.items()
+        }
         self._sysctls = {one for one in on_host if one[0] == "sysctl"}
         self._tables = Counter((k[1], k[2]) for k in on_host if k[0] == "nft")
 
@@ -123,8 +127,7 @@ class _Found:
         return keys | {_free(one) for one in keys if one[0] == "policy"}
 
     def _weight(self, name: str) -> int:
-        here = set(self._keys.values())
-        return max(len(one.telling & here) for one in self._known[name])
+        return self._weights[name]
 
     def _by_chain(self, item: Item, chain: str) -> str:
         table = table_shape(item.table)

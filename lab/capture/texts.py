@@ -73,7 +73,8 @@ def _skeleton(
     mapping: Roles,
 ) -> Ruleset:
     tables = {item.table for item in items}
-    shared = tables & {item.table for item in everyone if item not in set(items)}
+    mine = {item.line for item in items}
+    shared = tables & {item.table for item in everyone if item.line not in mine}
     needed = _needed(lines, items)
     rules = {item.line for item in everyone if item.kind == "nft"}
     defaults = {item.line for item in items if item.kind == "default"}

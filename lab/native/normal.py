@@ -114,7 +114,8 @@ def iptables(rule: str) -> Normal:
 def _options(spec: str) -> Iterator[list[str]]:
     """Divide a rule into options, a ``!`` at the beginning of the option that it inverts."""
     option: list[str] = []
-    for word in shlex.split(spec):
+    quoted = any(sign in spec for sign in "\"'\\")
+    for word in shlex.split(spec) if quoted else spec.split():
         if option and option != ["!"] and (word == "!" or _begins(word)):
             yield option
             option = []
