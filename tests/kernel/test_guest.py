@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.capture import archive
 from lab.vm import download, guest
 from lab.vm.kernels import Kernel, cache_folder, find
 
@@ -92,3 +93,44 @@ def _wait_for_qemu(pid: int) -> int:
                 if program.endswith(b"qemu-system-x86_64"):
                     return int(folder.name)
     raise AssertionError("QEMU was not started")
+
+
+_CAPTURE = """
+set -e
+modules() { cut -d' ' -f1 /proc/modules | sort; }
+modules > before
+python -m lab capture -o bare.tar.gz
+modules > after
+modprobe -a esp4 wireguard
+ip xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x100 reqid 1 mode tunnel \\
+    mark 0x3 mask 0xff output-mark 0x900 mask 0xff00 \\
+    enc 'cbc(aes)' 0x22222222222222222222222222222222 \\
+    auth 'hmac(sha1)' 0x1111111111111111111111111111111111111111
+ip xfrm state add src 10.0.0.1 dst 10.0.0.3 proto esp spi 0x101 mode transport if_id 0x5 \\
+    aead 'rfc4106(gcm(aes))' 0x3333333333333333333333333333333333333333 128
+echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaE= > key
+ip link add wg0 type wireguard
+wg set wg0 fwmark 0x77 private-key key peer bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbE= \\
+    preshared-key key allowed-ips 10.9.0.0/24
+python -m lab capture -o full.tar.gz
+"""
+
+
+def test_a_capture_loads_no_module_and_takes_no_key(tmp_path: Path) -> None:
+    """Of a kernel that has IPsec and WireGuard as modules, which this machine's may not."""
+    script = f"cd {tmp_path}; export PYTHONPATH={_ROOT}\n{_CAPTURE}"
+    done = subprocess.run(
+        _command("--write", str(tmp_path), "--", "sh", "-c", script),
+        cwd=_ROOT, capture_output=True, text=True, timeout=_PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
+    bare, full = (archive.read(tmp_path / f"{name}.tar.gz") for name in ("bare", "full"))
+    assert bare.manifest.gaps == full.manifest.gaps == ()
+    assert bare.files["xfrm.txt"] == ""
+    assert "mark 0x3/0xff output-mark 0x900/0xff00" in full.files["xfrm.txt"]
+    assert "# wg show wg0 fwmark: 0x77" in full.files["links.txt"]
+    text = "\n".join(full.files.values())
+    assert [
+        key for key in ("1111111", "2222222", "3333333", "aaaaaaa", "bbbbbbb") if key in text
+    ] == []
