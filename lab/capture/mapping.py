@@ -191,7 +191,8 @@ def parsed(options: Sequence[str]) -> Mapping:
             raise UsageError(f"--map {option!r} is not NAME=ROLE; expected e.g. eth0=uplink")
         is_address = _ADDRESS.fullmatch(name) is not None
         kind, known = ("address", ADDRESSES) if is_address else ("interface", DEVICES)
-        if role not in known:
+        literal = is_address and _ADDRESS.fullmatch(role)
+        if role not in known and not literal:
             raise unknown(f"role of an {kind}", role, known)
         wanted[is_address].append((name, role))
     return Mapping(*map(tuple, wanted))

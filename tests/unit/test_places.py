@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,8 +11,15 @@ from lab.native import nft_text
 from lab.native.iptables_text import Change, changes
 from lab.native.ledger import Ledger
 from lab.native.rule import Rule
+from lab.points import Point
+from lab.registry.loader import DATA, load
 from lab.registry.places import arranged
 from lab.registry.software import Ruleset, Software
+from lab.scenario import Scenario
+from lab.shrink.script import script
+from lab.shrink.search import Shrunk
+from lab.shrink.shell import function_name
+from lab.verdict.outcome import Outcome, Verdict
 
 OWNERS = st.lists(st.integers(0, 3), min_size=1, max_size=14)
 
@@ -92,3 +101,31 @@ def test_one_alone_is_appended() -> None:
     text = "*mangle\n\n-A FORWARD -j ACCEPT\nCOMMIT"
     one = owner(1, Ruleset("iptables", text, file="f", listed=True))
     assert arranged((one,)) == (one,)
+
+
+def test_a_script_installs_an_owner_alone_without_the_others_places() -> None:
+    """Beside others its rule comes before one of theirs; alone there is none."""
+    tailscale = next(e for e in load(DATA / "tailscale") if e.default_mode)
+    first = owner(1, Ruleset("iptables", "*filter\n\n-A FORWARD -j ACCEPT\nCOMMIT", file="f",
+                             listed=True))  # fmt: skip
+    mine = Ruleset("iptables", "*filter\n-A FORWARD -j DROP\n\nCOMMIT", file="f", listed=True)
+    flow = next(flow for flow in tailscale.flows if flow.name == "tailnet-to-lan")
+    second = replace(tailscale, rulesets=(mine,), flows=(flow,))
+    verdict = Verdict(
+        Outcome.CLOBBERED, second.title, (first.title, second.title), "ipv4", "nft", flow.name,
+        "why", point=Point.parse("node forward filter + 1"), bits=0xFF0000, alone=0x40000,
+        together=0, fate_alone="delivered to lan from 192.168.50.10",
+    )  # fmt: skip
+    text = script(Shrunk(Scenario((first, second)), verdict, 2, 2, 1), "a test")
+    together, alone = (_function(text, second.title, suffix) for suffix in ("", "_alone"))
+    assert "-I FORWARD 1 -j DROP" in together
+    assert "-A FORWARD -j DROP" in alone
+    name = function_name(second.title)
+    assert f"measure {name}_alone\n" in text
+    assert f"measure {function_name(first.title)} {name}\n" in text
+
+
+def _function(text: str, title: str, suffix: str) -> str:
+    """Return the body of the function that installs a program."""
+    begun = text.index(f"\n{function_name(title)}{suffix}()")
+    return text[begun : text.index("\n}\n", begun)]

@@ -251,9 +251,11 @@ def test_what_was_asked_for_comes_before_what_was_told() -> None:
     host = whole(files)
     assert dict(host.mapping.devices) == {"ens9": "uplink"}
     assert dict(host.mapping.addresses)["10.7.7.7"] == "node"
-    asked = divided("h", files, registry(), parsed(["ens9=lan", "10.7.7.7=wan"]), {})
+    options = ["ens9=lan", "10.7.7.7=wan", "10.7.7.1=10.244.0.12"]
+    asked = divided("h", files, registry(), parsed(options), {})
     assert dict(asked.mapping.devices) == {"ens9": "lan"}
     assert dict(asked.mapping.addresses)["10.7.7.7"] == "wan"
+    assert dict(asked.mapping.addresses)["10.7.7.1"] == "10.244.0.12"
 
 
 def test_the_hosts_own_sysctls_hold_in_every_run() -> None:
