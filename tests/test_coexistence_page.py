@@ -18,8 +18,13 @@ def test_the_part_that_follows_from_the_registry_is_fresh() -> None:
     assert PAGE.partition(MEASURED)[0].rstrip("\n") == static(ROWS).rstrip("\n")
 
 
-def test_every_cell_with_a_conflict_leads_to_its_evidence() -> None:
-    """Each link of the table is the anchor of a section, and no section is left alone."""
+def test_every_cell_leads_to_its_evidence() -> None:
+    """Each cell of the table is a link to a section, and no section is left alone."""
+    rows = re.findall(r"^\| \*\*.+$", PAGE.partition(MEASURED)[2], re.MULTILINE)
+    cells = [cell.strip() for row in rows for cell in row.split("|")[2:-1]]
+    assert len(rows) == len(ROWS)
+    assert cells.count("") == len(ROWS)  # the diagonal
+    assert all(re.fullmatch(r"\[[a-z ]+\]\(#.+\)", cell) for cell in cells if cell)
     links = set(re.findall(r"\]\(#([a-z0-9-]+)\)", PAGE))
     sections = {h.lower().replace(" ", "-") for h in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)}
     assert links == sections
@@ -31,3 +36,4 @@ def test_every_section_names_an_outcome_flows_and_cases() -> None:
     for section in re.split(r"^### ", PAGE, flags=re.MULTILINE)[1:]:
         assert re.search(r"^- \*\*[a-z ]+\*\*.*: .+\.", section, re.MULTILINE), section
         assert re.search(r"^  Flows: .+; .+\.$", section, re.MULTILINE), section
+        assert re.search(r"^  `fwmark-lab (trace|check) .+`$", section, re.MULTILINE), section

@@ -139,14 +139,19 @@ def _place(merged: list[Pass], one: Pass) -> int:
         if (other.stage, other.priority) > (one.stage, one.priority):
             return index
         tie = (other.stage, other.priority) == (one.stage, one.priority) and not other.lines
-        if tie and mark == one.first_mark() and _ends_last(merged, index):
+        if tie and mark == one.first_mark() and _ends_last(merged, index, one):
             return index
         mark = other.messages[-1].mark if other.messages else mark
     return len(merged)
 
 
-def _ends_last(merged: list[Pass], index: int) -> bool:
-    """Tell whether the packet was next read with the mark with which it left this pass."""
+def _ends_last(merged: list[Pass], index: int, first: Pass) -> bool:
+    """Tell whether the packet was next read with the mark with which it left this pass.
+
+    If it was not read again, tell whether it came in with the mark with which it left ``first``.
+    """
     following = next((p for p in merged[index + 1 :] if p.point is not None), None)
     left_with = merged[index].messages[-1].mark
-    return following is None or following.messages[0].mark == left_with
+    if following is None:
+        return merged[index].messages[0].mark == first.lines[-1].mark
+    return following.messages[0].mark == left_with

@@ -184,3 +184,11 @@ def test_a_rule_that_suppresses_default_routes_does_not_lead_to_one(
     rules = (policy(75, 254, suppress=0), policy(76, 254))
     question = Lookup("", "192.0.2.1", 0)
     assert choose(rules, question, Answer(table=254, prefix=prefix), "lo") == index
+
+
+def test_of_a_packet_that_was_lost_the_marks_within_tell_who_was_first() -> None:
+    """No reading follows: the chain that saw no mark came before the table that set one."""
+    nft = [probe("output", -149), rules("output", -100, 0)]
+    lines = [legacy("output", "nat", 0, "rule"), legacy("output", "nat", 0x2000, "rule")]
+    merged = merge(nft, list(legacy_passes(lines)))
+    assert [kind for _, _, kind in order(merged)] == ["probe", "nft", "legacy"]
