@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from select import select
 
 from lab.errors import UnsupportedError
@@ -118,6 +119,7 @@ def silent() -> Iterator[None]:
         os.close(kept)
 
 
+@lru_cache(maxsize=64)
 def find(program: str) -> str:
     """Return the path of a program; raises UnsupportedError with the package that has it."""
     path = shutil.which(program, path=_PATH)

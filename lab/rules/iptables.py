@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from lab.errors import EntryError, RuleRefused, UnsupportedError
@@ -48,11 +49,16 @@ def _check_users(rulesets: Sequence[Ruleset]) -> None:
         )
 
 
-def _changes(ruleset: Ruleset) -> list[Change]:
+def _changes(ruleset: Ruleset) -> tuple[Change, ...]:
     try:
-        return list(changes(ruleset.text, ruleset.source))
+        return _read(ruleset.text, ruleset.source)
     except ValueError as problem:
         raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
+
+
+@lru_cache(maxsize=512)
+def _read(text: str, source: str) -> tuple[Change, ...]:
+    return tuple(changes(text, source))
 
 
 def _program(family: Family, variant: Variant) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel import command
@@ -24,7 +25,7 @@ def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> 
     Raises RuleRefused with file and line where nft does not take it.
     """
     try:
-        nft_text.check(ruleset.text)
+        _check(ruleset.text)
     except ValueError as problem:
         raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
     _, error = nft.run(ruleset.text + "\n")
@@ -32,8 +33,18 @@ def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> 
         # libnftables names no line of a buffer; the program does, of its input.
         told = command.run(("nft", "-c", "-f", "-"), ruleset.text + "\n").error
         raise RuleRefused(_refusal(told or error, ruleset))
-    for found in nft_text.rules(ruleset.text, ruleset.source):
+    for found in _rules(ruleset.text, ruleset.source):
         _note(found, software, ruleset, installed)
+
+
+@lru_cache(maxsize=512)
+def _check(text: str) -> None:
+    nft_text.check(text)
+
+
+@lru_cache(maxsize=512)
+def _rules(text: str, source: str) -> tuple[nft_text.NftRule, ...]:
+    return tuple(nft_text.rules(text, source))
 
 
 def _refusal(error: str, ruleset: Ruleset) -> str:

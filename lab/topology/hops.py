@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 
 from lab.topology.plan import Interface, Topology
@@ -17,6 +18,7 @@ class Hop:
     target: str
 
 
+@lru_cache(maxsize=1024)
 def first_hop(topology: Topology, node: str, destination: str) -> Hop | None:
     """Find the first hop from ``node``, by the longest prefix; None where the plan has no route."""
     devices = {interface.name: interface for interface in topology.interfaces(node)}

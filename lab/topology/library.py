@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from lab.errors import unknown
 from lab.topology.plan import Fact, Interface, Link, Neighbour, Node, Route, Topology
@@ -194,6 +195,7 @@ def _facts(pods: list[Link], prefix: str) -> tuple[Fact, ...]:
 TOPOLOGIES: dict[str, Callable[[str], Topology]] = {"kubernetes-node": kubernetes_node}
 
 
+@lru_cache(maxsize=64)
 def find(name: str, pod_prefix: str = "veth") -> Topology:
     """Return the topology of that name; an unknown one is a UsageError that lists the known."""
     if name not in TOPOLOGIES:
