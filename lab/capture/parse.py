@@ -20,6 +20,7 @@ from lab.errors import UsageError
 from lab.lint import source
 from lab.lint.model import Subject
 from lab.lint.parse import Collected
+from lab.native.lines import placed
 from lab.native.nft_text import check
 from lab.registry.software import Allocation, Ruleset, Software, Tool
 from lab.traffic.flow import FAMILIES, Family
@@ -239,7 +240,7 @@ def _nft(one: _Text, mapping: Mapping, notes: list[str]) -> Ruleset:
     try:
         check(text)
     except ValueError as problem:
-        raise UsageError(f"{one.path}: {problem}") from None
+        raise UsageError(placed(str(problem), one.path, 1)) from None
     return Ruleset("nft", text, file=one.path, families=_nft_families(text))
 
 

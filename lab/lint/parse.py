@@ -20,7 +20,7 @@ from lab.native.device_marks import (
     xfrm_writes,
 )
 from lab.native.iptables_text import BUILTIN, Change, changes, listed
-from lab.native.lines import lines
+from lab.native.lines import lines, placed
 from lab.native.marktest import MarkTest, tests
 from lab.native.markwrite import MarkWrite, writes
 
@@ -68,7 +68,7 @@ class Collected:
         try:
             reader(text, file, first)
         except ValueError as problem:
-            raise UsageError(_placed(str(problem), file, first)) from None
+            raise UsageError(placed(str(problem), file, first)) from None
 
     def _iptables(self, text: str, file: str, first: int) -> None:
         self._changes(changes(text), file, first)
@@ -177,11 +177,3 @@ def _tests(bare: str, kind: Kind) -> Iterator[MarkTest]:
             for value in _NUMBER.findall(values):
                 mark = Mark(int(value, 0), WORD)
                 yield MarkTest("mark" if which == "meta" else "ctmark", mark, True)
-
-
-def _placed(problem: str, file: str, first: int) -> str:
-    """Turn ``line 3: …`` of a text into ``file:12: …``."""
-    found = re.match(r"line (\d+): ", problem)
-    if not found:
-        return f"{file}: {problem}"
-    return f"{file}:{first + int(found[1]) - 1}: {problem[found.end() :]}"

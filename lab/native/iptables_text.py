@@ -20,6 +20,11 @@ _COUNTERS = re.compile(r"^\[\d+:\d+\] *")
 _CHANGE = re.compile(
     r"-(?P<verb>[AIDRNFXP]) (?P<chain>\S+)(?: (?P<position>\d+))?(?: (?P<spec>.*))?"
 )
+_STARTS = re.compile(
+    r"""(?<!--comment)(?<!-prefix)[ \t]["']?"""
+    r"""(?:-[46bfhnvwx]*M|--mo(?:d(?:p(?:r(?:o(?:be?)?)?)?)?)?(?=[ \t="']|$))"""
+)
+"""``-M`` and ``--modprobe`` in all their spellings; the value of a comment or prefix is none."""
 _LONG = {
     "--append": "-A",
     "--insert": "-I",
@@ -89,6 +94,11 @@ def _table(body: str, number: int) -> str:
 
 
 def _change(table: str, body: str, number: int, source: str) -> Change:
+    if found := _STARTS.search(body):
+        raise ValueError(
+            f"line {number + 1}: {found[0].strip()!r} is not allowed: it names a program that "
+            "iptables starts; leave it out"
+        )
     first, _, rest = body.partition(" ")
     found = _CHANGE.fullmatch(f"{_LONG.get(first, first)} {rest}")
     if not found:

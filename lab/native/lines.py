@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,3 +33,11 @@ def lines(text: str, source: str = "") -> Iterator[Line]:
             current = place if "@" in place or not origin else f"{origin}:{place}"
         elif stripped and not stripped.startswith("#"):
             yield Line(stripped, number, current)
+
+
+def placed(problem: str, file: str, first: int) -> str:
+    """Turn ``line 3: …`` of a text into ``file:12: …``."""
+    found = re.match(r"line (\d+): ", problem)
+    if not found:
+        return f"{file}: {problem}"
+    return f"{file}:{first + int(found[1]) - 1}: {problem[found.end() :]}"

@@ -52,9 +52,12 @@ class BaseChain:
 
 
 def check(text: str) -> None:
-    """Refuse what would make nft read other files. Raises ValueError."""
-    if _FORBIDDEN.search(text):
-        raise ValueError("'include' is not allowed: a ruleset must be complete in itself")
+    """Refuse what would make nft read other files. Raises ValueError with the line (from 1)."""
+    if found := _FORBIDDEN.search(text):
+        line = text.count("\n", 0, found.end()) + 1
+        raise ValueError(
+            f"line {line}: 'include' is not allowed: a ruleset must be complete in itself"
+        )
 
 
 def base_chains(text: str) -> tuple[BaseChain, ...]:

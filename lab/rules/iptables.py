@@ -11,6 +11,7 @@ from pathlib import Path
 from lab.errors import EntryError, RuleRefused, UnsupportedError
 from lab.kernel import command
 from lab.native.iptables_text import Change, changes, saved
+from lab.native.lines import placed
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules.installed import Installed
@@ -53,7 +54,7 @@ def _changes(ruleset: Ruleset) -> tuple[Change, ...]:
     try:
         return _read(ruleset.text, ruleset.source)
     except ValueError as problem:
-        raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
+        raise EntryError(placed(str(problem), ruleset.file, ruleset.line)) from None
 
 
 @lru_cache(maxsize=512)

@@ -12,6 +12,7 @@ from lab.kernel.command import silent
 from lab.kernel.nftables import Nft
 from lab.native import nft_text
 from lab.native.iptables_text import Change
+from lab.native.lines import placed
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules.installed import Installed
@@ -27,7 +28,7 @@ def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> 
     try:
         _check(ruleset.text)
     except ValueError as problem:
-        raise EntryError(f"{ruleset.file}:{ruleset.line}: {problem}") from None
+        raise EntryError(placed(str(problem), ruleset.file, ruleset.line)) from None
     _, error = nft.run(ruleset.text + "\n")
     if error:
         # libnftables names no line of a buffer; the program does, of its input.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,7 +238,16 @@ def test_flows_pass_the_ports_and_sockets_that_rules_name(read: Read) -> None:
             'table ip x {\n  chain y {\n    xt match "comment"\n  }\n}\n',
             ":3: a table of iptables-nft",
         ),
-        ('table ip x {\n}\ninclude "/etc/passwd"\n', "include"),
+        ('table ip x {\n}\ninclude "/etc/passwd"\n', ":3: .*include"),
+        ('table ip x {\n chain y {\n  include "/etc/passwd"\n }\n}\n', ":3: .*include"),
+        ("*mangle\n-A OUTPUT -j MARK --set-mark `id`\nCOMMIT\n", ":2: .*is not a number"),
+        ("*mangle\n-A OUTPUT -j ACCEPT -M /tmp/evil\nCOMMIT\n", ":2: '-M' is not allowed"),
+        ("*mangle\n-A OUTPUT -j ACCEPT -nM/tmp/evil\nCOMMIT\n", ":2: '-nM' is not allowed"),
+        ('*mangle\n-A OUTPUT "-M" /tmp/evil -j ACCEPT\nCOMMIT\n', ":2: .*is not allowed"),
+        ("*mangle\n-A OUTPUT -j ACCEPT --modprobe=/tmp/evil\nCOMMIT\n", ":2: '--modprobe' is not"),
+        ("*mangle\n-A OUTPUT -j ACCEPT --mod /tmp/evil\nCOMMIT\n", ":2: '--mod' is not allowed"),
+        ("100: from all lookup 5\nip netns exec x reboot\n", ":2: .* is no policy rule"),
+        ("net.ipv4.ip_forward = 1\nreboot\n", ":2: .* is no sysctl"),
         ("100: from all lookup 5\nsomething else\n", ":2: 'something else' is no policy rule"),
     ],
 )
@@ -353,3 +364,64 @@ def test_only_one_address_stands_for_what_there_is_one_of(read: Read) -> None:
     found = read(f"*filter\n{rules}COMMIT\n")
     assert dict(found.mapping.addresses) == {"10.8.0.0/16": "tunnel-net"}
     assert "10.9.0.0/16" in found.foreign
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A OUTPUT -m statistic --mode nth --every 2 --packet 0 -j ACCEPT",
+        "-A OUTPUT -m time --monthdays 1 -j ACCEPT",
+        '-A OUTPUT -m comment --comment "-Mine" -j ACCEPT',
+        "-A OUTPUT -m comment --comment -Mine -j ACCEPT",
+        '-A OUTPUT -j LOG --log-prefix "-Mine "',
+        "-A OUTPUT -jMARK --set-xmark 0x1/0x1",
+    ],
+)
+def test_options_that_only_look_like_modprobe_are_read(read: Read, rule: str) -> None:
+    """They start no program."""
+    assert rule in read(f"*mangle\n{rule}\nCOMMIT\n").software.rulesets[0].text
+
+
+def test_a_large_file_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> None:
+    """Fifty megabytes take neither time nor memory."""
+    path = tmp_path / "large.rules"
+    with path.open("wb") as file:
+        file.write(b"*mangle\n")
+        file.truncate(50 << 20)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"large\.rules: larger than 16 MiB"):
+        parse.given(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    tracemalloc.stop()
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    """One error that names the file, or rules; never another exception."""
+    path = tmp_path / "any.rules"
+    path.write_bytes(content)
+    assert refusal(path) == "" or str(path) in refusal(path)
+
+
+def refusal(path: Path) -> str:
+    """Return the error that reading a file gives, or nothing."""
+    try:
+        parse.given(str(path))
+    except LabError as problem:
+        return str(problem)
+    return ""
+
+
+@pytest.mark.parametrize("size", [20_000])
+def test_many_rules_are_read_in_seconds(read: Read, size: int) -> None:
+    """As many as a large node has."""
+    rule = (
+        "-A PREROUTING -i wg0 -s 10.8.0.0/24 -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x2/0x2\n"
+    )
+    started = time.process_time()
+    found = read(f"*mangle\n{rule * size}COMMIT\n")
+    assert len(found.software.rulesets[0].text.splitlines()) == size + 2
+    assert time.process_time() - started < 30
