@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from started import run
 
-from lab.capture import archive
+from lab.capture import archive, pseudonyms
 from lab.capture.known import known
 from lab.capture.mapping import Mapping as Roles
 from lab.capture.owners import divided
@@ -180,6 +181,43 @@ def _replaced(text: str) -> str:
     for ours, theirs in OTHERS:
         text = text.replace(ours, theirs)
     return text
+
+
+def test_native_rules_in_the_tables_of_iptables_are_judged(capture: Capture) -> None:
+    """One program in nft's own syntax, another by iptables-nft, in the same tables."""
+    path = capture("tailscale:nft", "calico@3.20")
+    assert owners(path) == {"tailscale": "tailscale@1.102.3:nft", "calico": "calico@3.20:iptables"}
+    done = run("check", str(path), "--flow", "tailscale/tailnet-to-lan")
+    assert done.returncode == 1
+    assert "table mangle, chain cali-POSTROUTING" in done.stdout
+
+
+def test_flows_that_a_host_does_not_bear_out_are_named_and_replaced(capture: Capture) -> None:
+    """Its services have other ports than those of the entry; what passes its rules is asked for."""
+    path = capture("kubernetes", "portmap")
+    host = archive.read(path)
+    text = re.sub(
+        r"(-[AD] \S*(?:SERVICES|NODEPORTS|DNAT)\b.* --dports? )(\d+)",
+        lambda found: f"{found[1]}{int(found[2]) + 11}",
+        host.files["iptables-nft.save"],
+    )
+    path.write_bytes(archive.packed(host.manifest, {**host.files, "iptables-nft.save": text}))
+    done = run("check", str(path))
+    assert "kubernetes: not asked for, as these rules alone do not do it: " in done.stderr
+    assert "asked for instead: any-out" in done.stderr
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"kubernetes 1.35: (\d+) of \1 flows survive", done.stdout)
+
+
+def test_an_archive_with_pseudonyms_is_judged_alike(capture: Capture) -> None:
+    """What an address stands for is told from the rules, not from the address."""
+    path = capture("tailscale", "calico@3.20")
+    host = archive.read(path)
+    other = path.with_name("pseudonyms.tar.gz")
+    other.write_bytes(archive.packed(*pseudonyms.replaced(host.manifest, host.files, b"x" * 32)))
+    here, there = (run("check", str(p), "--json") for p in (path, other))
+    assert _judged(here.stdout) == _judged(there.stdout)
+    assert "=pods-net" in there.stderr
 
 
 def test_a_host_with_other_names_and_addresses_is_judged_alike(capture: Capture) -> None:
