@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import commands, experiments, machine, page
+from benchmarks import commands, experiments, machine, page, suite
 from benchmarks.page import Table
 from benchmarks.peers import race
 from lab.scenario import VARIANTS
@@ -30,6 +30,10 @@ def _experiments(times: int) -> Iterator[Table]:
     yield page.idle(experiments.beside_idle_namespaces(times * 3))
 
 
+def _pairs(_: int) -> Iterator[Table]:
+    yield page.suite(suite.pairs())
+
+
 def _peers(times: int) -> Iterator[Table]:
     yield page.race(race.race(times))
 
@@ -37,6 +41,7 @@ def _peers(times: int) -> Iterator[Table]:
 SECTIONS: dict[str, Callable[[int], Iterator[Table]]] = {
     "waits": _waits,
     "experiments": _experiments,
+    "pairs": _pairs,
     "peers": _peers,
 }
 

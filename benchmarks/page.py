@@ -9,6 +9,7 @@ from benchmarks.experiments import Endurance, Size
 from benchmarks.peers.compile import PATIENCE
 from benchmarks.peers.race import Race, Result
 from benchmarks.samples import Sample, number
+from benchmarks.suite import COMMAND, Suite
 
 Row = Sequence[str]
 
@@ -102,6 +103,28 @@ def _size(size: Size) -> Row:
         number(median / size.flows),
         number(median / size.flows / len(size.software)),
     )
+
+
+def suite(found: Suite) -> Table:
+    """Tell what all pairs take."""
+    return Table(
+        "Every pair",
+        f"All current software in pairs, both orders, families and variants, judged beside its "
+        f"runs alone: `{' '.join(COMMAND)}`, once. Start-up is included. Goal: ≤ 60 s on 2 "
+        "processors. Memory is that of the largest process.",
+        ("tests", "seconds", "tests per second", "seconds of processor time",
+         "milliseconds of it per test", "memory, MiB"),
+        (
+            (
+                str(found.tests),
+                number(found.seconds),
+                number(found.tests / found.seconds),
+                number(found.processor),
+                number(found.processor / found.tests * 1000),
+                number(found.peak / 1024),
+            ),
+        ),
+    )  # fmt: skip
 
 
 def idle(found: Iterable[tuple[int, Sample]]) -> Table:
