@@ -57,8 +57,6 @@ class Frame:
     bypass: bool = False
     fragments: tuple[int, ...] = ()
     """Send a 72-byte datagram as three fragments, in this order of their numbers."""
-    segment: int = 0
-    """Of ``tcp``: not the SYN but the data segment with this number, from 1."""
 
 
 @dataclass(frozen=True, slots=True)

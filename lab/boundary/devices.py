@@ -4,10 +4,9 @@
 NAME`` tries a tun device; ``offload DEVICE off`` is ``ethtool -K DEVICE tso off gso off``;
 ``wireguard NAME KEY PEER ENDPOINT FWMARK`` is ``wg set``; ``clone DEVICE TARGET MARK`` marks what
 comes in and sends a copy on by ``bpf_clone_redirect``; ``xdp DEVICE MARK`` puts a mark in front
-of each frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark; ``gro
-DEVICE`` merges what comes in within a second; ``lwt DEVICE ADDRESS MARK`` adds a route whose
-program marks what takes it; ``control-group`` tries whether programs may be attached to the
-machine's control group.
+of each frame as XDP metadata; ``metadata DEVICE`` turns that into the packet's mark; ``lwt
+DEVICE ADDRESS MARK`` adds a route whose program marks what takes it; ``control-group`` tries
+whether programs may be attached to the machine's control group.
 """
 
 from __future__ import annotations
@@ -17,13 +16,11 @@ import fcntl
 import os
 import socket
 import struct
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from lab.boundary import programs
 from lab.errors import UnsupportedError
-from lab.kernel import bpf, netns
+from lab.kernel import bpf
 from lab.kernel.features import in_guest
 from lab.kernel.netlink import NLM_ACK, NLM_REQUEST, attribute
 from lab.kernel.route import Router
@@ -33,11 +30,10 @@ _IFNAME, _LINKINFO, _KIND, _DATA = 3, 18, 1, 2
 _NESTED = 0x8000
 _PEER_INFO, _MODE, _SCRUB, _PEER_SCRUB = 1, 5, 6, 7  # enum in include/uapi/linux/if_link.h
 _XDP, _XDP_FD, _XDP_FLAGS, _GENERIC = 43, 1, 3, 2
-_SIOCETHTOOL, _SET_TSO, _SET_GSO, _SET_GRO = 0x8946, 0x1F, 0x24, 0x2C
+_SIOCETHTOOL, _SET_TSO, _SET_GSO = 0x8946, 0x1F, 0x24
 _NEWROUTE, _DESTINATION, _OUT_DEVICE, _ENCAP_TYPE, _ENCAP = 24, 1, 4, 21, 22
 _ENCAP_BPF, _LWT_OUT, _LWT_FD, _LWT_NAME = 6, 2, 1, 2
 _ATTACH = {"ingress": 0, "egress": 1, "socket": 2}
-_HELD = 5 if in_guest() else 1
 _TUNSETIFF, _TUN, _TAP, _NO_PACKET_INFO = 0x400454CA, 1, 2, 0x1000
 
 
@@ -95,22 +91,6 @@ def _ethtool(device: str, what: int, value: int) -> None:
     request = struct.pack("@16sP16x", device.encode(), ctypes.addressof(content))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCETHTOOL, request)
-
-
-def gro(device: str) -> None:
-    """Switch receive offload on, and hold packets back for so many seconds that two of them meet.
-
-    The times stand in /sys, which shows the devices of the namespace that it was mounted in.
-    """
-    _ethtool(device, _SET_GRO, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        netns.mount("sysfs", folder, "sysfs")
-        try:
-            settings = Path(folder, "class", "net", device)
-            (settings / "napi_defer_hard_irqs").write_text("1000")
-            (settings / "gro_flush_timeout").write_text(f"{_HELD * 10**9}")
-        finally:
-            netns.unmount(folder)
 
 
 def lwt(device: str, address: str, mark: str) -> None:
@@ -207,7 +187,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "clone": clone,
     "xdp": xdp,
     "metadata": metadata,
-    "gro": gro,
     "lwt": lwt,
     "control-group": control_group,
 }

@@ -59,8 +59,7 @@ def _network(act: Frame) -> Any:
 
     if ":" in act.source:
         return IPv6(src=act.source, dst=act.destination, hlim=act.ttl)
-    alone = "DF" if act.segment else 0  # GRO merges segments of any id only with it
-    return IP(src=act.source, dst=act.destination, ttl=act.ttl, id=0x5EED, flags=alone)
+    return IP(src=act.source, dst=act.destination, ttl=act.ttl, id=0x5EED)
 
 
 def _transport(act: Frame) -> Any:
@@ -69,9 +68,6 @@ def _transport(act: Frame) -> Any:
 
     if act.kind == "udp":
         return UDP(sport=act.source_port, dport=act.port) / PAYLOAD
-    if act.kind == "tcp" and act.segment:
-        start = 1 + (act.segment - 1) * len(PAYLOAD)
-        return TCP(sport=act.source_port, dport=act.port, flags="A", seq=start, ack=1) / PAYLOAD
     if act.kind == "tcp":
         return TCP(sport=act.source_port, dport=act.port, flags="S", seq=1)
     return ICMPv6EchoRequest(data=PAYLOAD) if ":" in act.source else ICMP() / PAYLOAD

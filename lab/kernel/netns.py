@@ -41,11 +41,6 @@ def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
     _check(result, f"mount {kind} on {target}")
 
 
-def unmount(target: str) -> None:
-    """Take away what was mounted last at ``target``. Raises OSError."""
-    _check(_libc.umount2(target.encode(), 0), f"unmount {target}")
-
-
 def make_mounts_private() -> None:
     """Keep later mounts from spreading to the namespace the process came from."""
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")

@@ -135,28 +135,7 @@ def _same_priority(first: str, second: str) -> Row:
     )
 
 
-def _merged(first: int, second: int) -> Row:
-    def segment(number: int, mark: int) -> Frame:
-        return Frame("c", "v0", "c", "v1", "10.0.9.1", "10.0.9.2", mark, "tcp", segment=number)
-
-    return Row(
-        name=f"gro, segments marked {first:#x} and {second:#x}",
-        change=Change.REWRITTEN,
-        reason="gro_list_prepare does not compare marks: the packet has that of its first segment",
-        source="net/core/gro.c: gro_list_prepare",
-        # any other packet that comes in would flush what is held back
-        built="c: sysctl net.ipv6.conf.default.disable_ipv6 1\n"
-        "c: ip link add v0 type veth peer name v1\nc: ip link set v1 up\n"
-        "c: ip link set v0 up\nc: offload v0 off\nc: gro v1\n",
-        sent=(segment(1, first), segment(2, second)),
-        readings=(see("c tap v0 out", *sorted((first, second))), see("c ingress v1", first)),
-        match="tcp dport 5000",
-    )
-
-
 OTHERS = (
-    _merged(0x1, 0x2),
-    _merged(0x2, 0x1),
     Row(
         name="fragments of a local datagram",
         change=Change.KEPT,
