@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.points import FIRST, LAST, Point
 from lab.shrink.shell import feed
-from lab.traffic.flow import Direction, Field, Flow
+from lab.traffic.flow import Direction, Family, Field, Flow
 from lab.traffic.packets import MAGIC
 from lab.verdict.outcome import Culprit, Outcome, Verdict
 
@@ -40,6 +41,8 @@ class Probe:
     value: int
     flow: Flow
     direction: Direction | None
+    carried: Family | None = None
+    """Where the tunnel's packet is looked at: the family of the packet that it carries."""
 
 
 def signed(tool: str, rule: str) -> str:
@@ -67,8 +70,16 @@ def probe_for(verdict: Verdict, flow: Flow) -> Probe:
     """Choose the point: the verdict's, that of a false match, or the end of the node's path."""
     culprit = verdict.culprit
     if verdict.point is not None and verdict.alone is not None:
+        wanted = verdict.point, verdict.field, verdict.direction
+        outer = any(e.outer for e in flow.expectations if (e.point, e.field, e.direction) == wanted)
         return Probe(
-            verdict.point, verdict.field, verdict.bits, verdict.alone, flow, verdict.direction
+            verdict.point,
+            verdict.field,
+            verdict.bits,
+            verdict.alone,
+            flow,
+            verdict.direction,
+            verdict.family if outer else None,
         )
     if culprit is not None and culprit.tested:
         point = Point(culprit.node, culprit.hook, _after(culprit))
@@ -88,17 +99,17 @@ def probe(probe: Probe, nodes: tuple[str, ...], *, counted: bool) -> str:
     ``counted``: also how many of them are right.
     """
     word = "meta mark" if probe.field == "mark" else "ct mark"
-    packets = _packets(probe)
+    packets = [*_carried(probe, probe.carried)] if probe.carried else [_packets(probe)]
     node = probe.point.node if probe.point.node in nodes else "node"
-    right = f"{packets} {word} & {probe.bits:#010x} == {probe.value:#010x} counter name right"
+    right = f"{word} & {probe.bits:#010x} == {probe.value:#010x} counter name right"
     table = [
         "table inet probe {",
         "  set words { type mark; size 64; flags dynamic; }",
         *(["  counter right { }"] if counted else []),
         "  chain probe {",
         f"    type filter hook {probe.point.hook} priority {probe.point.priority}; policy accept;",
-        f"    {packets} add @words {{ {word} }}",
-        *([f"    {right}"] if counted else []),
+        *(f"    {which} add @words {{ {word} }}" for which in packets),
+        *(f"    {which} {right}" for which in packets if counted),
         "  }",
         "}",
     ]
@@ -114,6 +125,28 @@ def _packets(probe: Probe) -> str:
     ports = ", ".join(sorted({str(flow.port), str(flow.answer_port or flow.port)}))
     end = {"request": "dport", "reply": "sport"}.get(probe.direction or "", "")
     return f"tcp {end} {{ {ports} }}" if end else "meta l4proto tcp"
+
+
+def _carried(probe: Probe, family: Family) -> Iterator[str]:
+    """Match tunnels' packets with the flow's inside: Ethernet in UDP, IP in IP and GRE.
+
+    Offsets count bits from the outer transport header.
+    """
+    four = family == "ipv4"
+    ethertype = "0x0800" if four else "0x86dd"
+    size, protocol = (160, 72) if four else (320, 48)
+    turn = {"request": 0, "reply": 1}.get(probe.direction or "")
+    for match, at in (
+        (f"meta l4proto udp @th,224,16 {ethertype}", 240),
+        (f"meta l4proto {4 if four else 41}", 0),
+        (f"meta l4proto 47 @th,16,16 {ethertype}", 32),
+    ):
+        if probe.flow.protocol == "tcp":
+            yield f"{match} @th,{at + protocol},8 6"
+        else:
+            tag = at + size + 64
+            which = "" if turn is None else f" @th,{tag + 32},8 {turn}"
+            yield f"{match} @th,{tag},16 {MAGIC:#x}{which}"
 
 
 def matched(counted: Culprit | None, listing: str) -> str:
@@ -139,6 +172,8 @@ matched() {{ # 0 where it is not installed
 def show(probe: Probe, counted: Culprit | None) -> str:
     """Write the function that prints what one measurement saw."""
     word = "packet mark" if probe.field == "mark" else "ctmark"
+    if probe.carried:
+        word += " of the tunnel's packet"
     told = f"{word} at {probe.point}: ${{words:-no packet}}; $fate"
     if counted is not None:
         told += "; the rule to blame matched $matched times"
