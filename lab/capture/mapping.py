@@ -44,10 +44,13 @@ _XT = re.compile(
     r" (?:! )?)(?P<name>\S+)"
 )
 _NFT = re.compile(
-    r'(?P<before>\b[io]if(?:name)?(?: [!=]=)? )(?P<name>\{[^}]*\}|"[^"]+"|[A-Za-z_][\w.@*-]*)'
+    r"(?P<before>\b[io]if(?:name)?(?: [!=]=)? )"
+    r'(?P<name>(?:vmap )?\{[^}]*\}|"[^"]+"'
+    r"|(?!(?:[io]if|type|v?map|present|check)\b)[A-Za-z_][\w.@*-]*)"
 )
 _IP = re.compile(r"(?P<before>\b(?:iif|oif|dev) )(?P<name>\S+)")
 _ONE = re.compile(r'"?([A-Za-z_][\w.@:+*-]*)"?')
+_QUOTED = re.compile(r'"([^"]+)"')
 _ADDRESS = re.compile(
     r"(?<![\w.:/-])((?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?(?![\w/]|\.\d)"
     r"|(?=[0-9a-f]*:[0-9a-f:]*:)[0-9a-f:]{3,39}(?:/\d+)?(?![\w:/]|\.\d))"
@@ -94,7 +97,7 @@ class Mapping:
         before = found["before"]
         if tool == "nft":  # an index must exist when the rule is loaded, a name need not
             before = re.sub(r"\b([io])if(?!name)", r"\1ifname", before)
-        return before + _ONE.sub(one, found["name"])
+        return before + _one(found["name"]).sub(one, found["name"])
 
     def _address(self, found: re.Match[str]) -> str:
         known = dict(self.addresses)
@@ -109,10 +112,15 @@ def _any(name: str, role: str) -> bool:
 _PATTERNS = {"iptables": _XT, "nft": _NFT, "ip": _IP}
 
 
+def _one(names: str) -> re.Pattern[str]:
+    """Return what finds single names; in a verdict map they stand in quotes, chains do not."""
+    return _QUOTED if names.startswith("vmap") else _ONE
+
+
 def devices(tool: str, text: str) -> Iterator[str]:
     """Yield the interfaces that a text of a tool names, in its order."""
     for found in _PATTERNS[tool].finditer(text):
-        yield from (name[1] for name in _ONE.finditer(found["name"]))
+        yield from (name[1] for name in _one(found["name"]).finditer(found["name"]))
 
 
 def addresses(text: str) -> Iterator[str]:

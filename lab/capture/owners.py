@@ -253,7 +253,8 @@ class _Divider:
     def _policy(self, party: Party) -> Iterator[Ruleset]:
         for name in dict.fromkeys(i.file for i in party.items if i.kind in ("route", "policy")):
             mine = {i.line: i for i in party.items if i.file == name}
-            lines = [""] * (len(self._files[name].split("\n")))
+            blank = [""] * len(self._files[name].split("\n"))
+            near, far = [*blank], [*blank]  # a gateway is reached by another route
             for number, item in mine.items():
                 is_route = item.kind == "route"
                 text = route_command(item.text) if is_route else command(item.normal)
@@ -263,9 +264,10 @@ class _Divider:
                     place = f"{self._place(name)}:{number}"
                     self._left_out.append(LeftOut(place, item.text, reason))
                 else:
-                    lines[number - 1] = text
-            families = (next(iter(mine.values())).family or "ipv4",)
-            yield Ruleset("ip", "\n".join(lines), "node", families, file=self._place(name))
+                    (far if part(item.normal, "via") else near)[number - 1] = text
+            held = (next(iter(mine.values())).family or "ipv4",)
+            for lines in filter(any, (near, far)):
+                yield Ruleset("ip", "\n".join(lines), "node", held, file=self._place(name))
 
     def _unmet(self, item: Item, party: Party) -> str:
         """Tell why a route cannot be made here, if it cannot."""

@@ -88,7 +88,7 @@ def _devices(pairs: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
     votes: Counter[tuple[str, str]] = Counter()
     pods: dict[str, None] = {}
     for name, wanted in pairs:
-        roles = {_device(name, word) for word in wanted} - {""}
+        roles = set() if name in wanted else {_device(name, word) for word in wanted} - {""}
         if roles and roles <= {*_PODS}:
             pods[name] = None
         elif len(roles) == 1:
@@ -103,8 +103,15 @@ def _device(name: str, wanted: str) -> str:
 
 
 def _most(votes: Counter[tuple[str, str]]) -> dict[str, str]:
-    """Give each name the role that most rules tell."""
-    return {name: role for (name, role), _ in reversed(votes.most_common())}
+    """Give each name the role that most rules tell; only pods have several interfaces."""
+    found: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for (name, role), _ in votes.most_common():
+        bare = name.rstrip("+*")
+        free = role == "pods" or taken.setdefault(role, bare) == bare
+        if name not in found and free:
+            found[name] = role
+    return found
 
 
 def _voted(pairs: Iterable[tuple[str, frozenset[str]]]) -> Pairs:

@@ -150,8 +150,12 @@ def learned(
 def _alone(pool: Pool, scenario: Scenario, software: Software) -> list[Run]:
     from dataclasses import replace
 
-    alone = replace(scenario, software=(software,), variants=scenario.variants[:1], flows=())
-    return list(pool.run(alone.experiments()))
+    everybody = (software if s.title == software.title else s for s in scenario.software)
+    whole = replace(
+        scenario, software=tuple(everybody), variants=scenario.variants[:1], flows=()
+    )  # alone, yet among the interfaces that all of them will have
+    alone = (e for e in whole.experiments() if e.order == (software.title,))
+    return list(pool.run(alone))
 
 
 def _held(pool: Pool, scenario: Scenario, software: Software, spare: Sequence[Flow]) -> Software:

@@ -109,6 +109,7 @@ def test_programs_that_coexist_come_out_green(capture: Capture) -> None:
         (("kubernetes@1.36:nft", "portmap:nft"), "ipv6", "nft"),
         (("mwan3", "wg-quick:iptables", "netavark@1.4.0"), "ipv4", "legacy"),
         (("cilium@1.20:native", "kubernetes"), "ipv4", "nft"),
+        (("aws-vpc-cni@1.22.4", "calico@3.32.1:nft"), "ipv4", "nft"),
         (("firewalld:nft", "mullvad", "docker-overlay"), "ipv4", "nft"),
     ],
 )
@@ -181,6 +182,32 @@ def _replaced(text: str) -> str:
     for ours, theirs in OTHERS:
         text = text.replace(ours, theirs)
     return text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cilium@1.20:native", "kubernetes"),
+        ("aws-vpc-cni@1.22.4", "calico@3.32.1:nft"),
+        ("netbird", "mwan3"),
+    ],
+)
+def test_a_host_is_judged_as_its_programs_are(capture: Capture, names: tuple[str, ...]) -> None:
+    """The same flows are harmed by the same rules as when the entries are checked."""
+    path = capture(*names)
+    order = ("--order", "given", "--family", "ipv4", "--iptables", "nft", "--json")
+    host, entries = run("check", str(path), "--json"), run("check", *names, *order)
+    assert _harmed(host.stdout) == _harmed(entries.stdout)
+    assert host.returncode == entries.returncode
+
+
+def _harmed(text: str) -> set[tuple[object, ...]]:
+    """Return what became of each flow, and the mark by which; rules are worded otherwise."""
+    return {
+        (v["owner"], v["flow"], v["outcome"], v.get("culprit", {}).get("rule", {}).get("chain"))
+        for v in json.loads(text)["verdicts"]
+        if v["outcome"] != "survives"
+    }
 
 
 def test_native_rules_in_the_tables_of_iptables_are_judged(capture: Capture) -> None:

@@ -305,3 +305,12 @@ def test_any_text_is_divided_or_refused(text: str) -> None:
         except UsageError:
             continue
         split(found, registry())
+
+
+def test_interfaces_in_verdict_maps_are_mapped_and_keywords_are_not() -> None:
+    """``oif`` after ``iif`` is no interface but a part of fib."""
+    mapping = parsed(["cali1=pod-a", "oif=lan"])
+    text = 'fib saddr . mark . iif oif 0 iifname vmap { "cali1" : goto cali1, "x9" : drop }'
+    assert mapping.applied("nft", text) == (
+        'fib saddr . mark . iif oif 0 iifname vmap { "{{ pod-a.dev }}" : goto cali1, "x9" : drop }'
+    )
