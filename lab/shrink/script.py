@@ -59,7 +59,7 @@ def script(shrunk: Shrunk, version: str) -> str:
     together = arranged(scenario.software)
     steps = [step for s in together for step in _steps(s, everything, verdict)]
     wanted = {"node", flow.sender, flow.listener or flow.sender, *shrunk.nodes}
-    topology = _part(everything, wanted, steps, scenario.sysctls)
+    topology = _part(everything, wanted, steps, scenario.sysctls, shrunk.devices)
     attach = (
         shell.python("attach", programs.program(programs.ATTACH, redirect=_REDIRECT))
         if any(step.ruleset.tool == "bpf" for step in steps)
@@ -126,18 +126,20 @@ def _part(
     wanted: set[str],
     steps: list[_Step],
     sysctls: tuple[tuple[str, str], ...],
+    routed: tuple[tuple[str, str], ...],
 ) -> Topology:
-    """Leave out what no packet touches and no rule names; iptables asks for no device."""
+    """Leave out what no packet touches or is routed to and no rule names.
+
+    iptables asks for no device.
+    """
     named = [(s.ruleset.node, s.text) for s in steps if s.ruleset.tool != "iptables"]
     named += [("node", key) for key, _ in sysctls]
     nodes = wanted | {step.ruleset.node for step in steps}
     for link in topology.links:
-        if any(
-            _names(text, e.name, e.node == node)
-            for node, text in named
-            for e in (link.left, link.right)
-        ):
-            nodes |= {link.left.node, link.right.node}
+        for end in (link.left, link.right):
+            names = any(_names(text, end.name, end.node == node) for node, text in named)
+            if names or (end.node, end.name) in routed:
+                nodes |= {link.left.node, link.right.node}
     links = tuple(i for i in topology.links if {i.left.node, i.right.node} <= nodes)
     ends = {(e.node, e.name) for link in links for e in (link.left, link.right)}
     return replace(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lab.errors import RuleRefused, UsageError
-from lab.record import Run
+from lab.record import Routed, Run
 from lab.registry.software import Software
 from lab.scenario import Experiment, Scenario
 from lab.shrink.minimize import minimize
@@ -22,7 +22,8 @@ Tell = Callable[[str], None]
 class Shrunk:
     """The smallest scenario found, its verdict, and how many rules there were and are.
 
-    ``nodes`` are those that any packet of it touched.
+    ``nodes`` are those that any packet of it touched, ``devices`` those by which one was routed,
+    each with its node.
     """
 
     scenario: Scenario
@@ -31,6 +32,7 @@ class Shrunk:
     rules_after: int
     tried: int
     nodes: tuple[str, ...] = ()
+    devices: tuple[tuple[str, str], ...] = ()
 
 
 def shrink(scenario: Scenario, verdict: Verdict, run: RunAll, tell: Tell) -> Shrunk:
@@ -52,7 +54,9 @@ def shrink(scenario: Scenario, verdict: Verdict, run: RunAll, tell: Tell) -> Shr
     found = search.judge(smallest)
     if found is None:
         raise UsageError(f"the conflict does not reproduce: {verdict}")
-    return Shrunk(smallest, found, len(everything), len(kept), search.tried, search.nodes())
+    return Shrunk(
+        smallest, found, len(everything), len(kept), search.tried, search.nodes(), search.devices()
+    )
 
 
 def _narrow(scenario: Scenario, verdict: Verdict) -> Scenario:
@@ -90,6 +94,19 @@ class _Search:
                 for flow in run.flows
                 for line in flow.timelines
                 for reading in line.readings()
+            )
+        )
+
+    def devices(self) -> tuple[tuple[str, str], ...]:
+        """List the devices to which packets of the last candidate were routed."""
+        return tuple(
+            dict.fromkeys(
+                (event.node, event.device)
+                for run in self._runs
+                for flow in run.flows
+                for line in flow.timelines
+                for event in line.events
+                if isinstance(event, Routed) and event.device
             )
         )
 
