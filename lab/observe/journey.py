@@ -238,7 +238,9 @@ def _routed(
     index = max(n for n, e in enumerate(found) if _hook(e) == "prerouting") + 1
     # Nat may come behind the last reading: the next one has the address that was asked for.
     following = next((e for e in found[index:] if isinstance(e, Reading)), readings[-1])
-    asked = replace(readings[-1], destination=following.destination)
+    asked = readings[-1]
+    if asked.destination != following.destination:
+        asked = replace(asked, destination=following.destination)
     decision = _decide(segment.node, "prerouting", asked, roads, iif)
     return [*found[:index], decision, *found[index:]]
 

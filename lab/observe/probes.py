@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lab.kernel.netlink import Netfilter, attribute, each
 from lab.points import CONNTRACK, FIRST, Point
@@ -56,8 +57,7 @@ _SETS = f"""
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """What the recorder holds of one packet at one point."""
 
     point: Point
