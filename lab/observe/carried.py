@@ -14,13 +14,16 @@ from lab.observe.passes import Pass
 Step = dict[str, list[Pass]]
 
 
-def told(step: Mapping[str, Sequence[Pass]]) -> Step:
+def told(step: Mapping[str, Sequence[Pass]], sent: bytes) -> Step:
     """Give the tunnels' packets of one step the identity of what they carry.
 
-    ``step`` holds the passes of everything that was on its way together, per node. A packet of
-    which it cannot be told is left out: the recorder's notes show that it is missing.
+    ``step`` holds the passes of everything that was on its way together, per node; ``sent`` is the
+    tag of the datagram that was, empty with TCP: eBPF may put a packet into a tunnel that was read
+    nowhere before. A packet of which it cannot be told is left out: the recorder's notes show that
+    it is missing.
     """
     alone = {p.headers.packet for passes in step.values() for p in passes if not p.headers.outer}
+    alone = alone or {sent} - {b""}
     known = next(iter(alone)) if len(alone) == 1 else None
     return {node: list(_named(passes, known)) for node, passes in step.items()}
 

@@ -77,11 +77,14 @@ class Recorder:
             watch = Watch(node, points, noted, trace, log, query, chains, handles)
         self.watches[node] = watch
 
-    def relieve(self) -> None:
-        """Empty the receive buffers that a whole flow could fill; call it after every packet."""
+    def relieve(self, sent: bytes = b"") -> None:
+        """Empty the receive buffers that a whole flow could fill; call it after every packet.
+
+        ``sent`` is the tag of the packet, if it had one.
+        """
         if self.carries:
             self.drain()
-            self.steps.append(carried.told(self._taken()))
+            self.steps.append(carried.told(self._taken(), sent))
         elif any(watch.trace.room() < _ROOMY for watch in self.watches.values()):
             self.drain()
 
@@ -104,7 +107,7 @@ class Recorder:
         """Return the passes since the last cut, per node and in order, and forget them."""
         self.drain()
         last = self._taken()
-        steps = [*self.steps, carried.told(last) if self.carries else last]
+        steps = [*self.steps, carried.told(last, b"") if self.carries else last]
         self.steps = []
         return {node: _merged(p for step in steps for p in step[node]) for node in self.watches}
 

@@ -100,7 +100,7 @@ def _send(
 ) -> list[Ran]:
     def settle() -> None:
         sandbox.settler.settle()
-        recorder.relieve()
+        recorder.relieve(switchboard.sent)
 
     switchboard = Switchboard(bench.network, settle, ruled)
     stack.callback(switchboard.close)

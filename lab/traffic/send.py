@@ -76,7 +76,11 @@ class Switchboard:
     def __init__(
         self, place: Place, settle: Callable[[], None], ruled: Container[str] = ()
     ) -> None:
-        """``ruled`` names the nodes with rules of their own, which what they send must pass."""
+        """``ruled`` names the nodes with rules of their own, which what they send must pass.
+
+        ``sent`` is the tag of the datagram sent last, empty while a flow speaks TCP.
+        """
+        self.sent = b""
         self._place = place
         self._settle = settle
         self._ruled = ruled
@@ -101,6 +105,7 @@ class Switchboard:
 
     def run(self, call: Call) -> Outcome:
         """Run one flow to its end."""
+        self.sent = b""
         if call.flow.protocol == "tcp":
             return self._tcp(call)
         return self._udp(call)
@@ -154,8 +159,9 @@ class Switchboard:
             send = self._way_out(call, client, stack)
             for ordinal in range(call.flow.count):
                 outcome.sent += 1
+                self.sent = packets.tag(call.number, "request", ordinal)
                 try:
-                    send(packets.tag(call.number, "request", ordinal))
+                    send(self.sent)
                 except OSError as problem:
                     outcome.error = f"sendto: {problem.strerror}"
                 self._settle()
@@ -199,7 +205,7 @@ class Switchboard:
                     continue
                 outcome.arrived += 1
                 outcome.seen_from = sender[0]
-                answer = packets.tag(call.number, "reply", found[2])
+                answer = self.sent = packets.tag(call.number, "reply", found[2])
                 _reply(listener, answer, control, sender, outcome)
 
     def _tcp(self, call: Call) -> Outcome:
