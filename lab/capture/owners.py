@@ -222,16 +222,25 @@ class _Divider:
         return replace(ruleset, variant=mine[0].variant)
 
     def _made(self, party: Party) -> Iterator[Ruleset]:
-        """Take from the entry what a listing of rules does not make: its devices and sysctls."""
+        """Take from the entry what the lines do not make: devices, their routes, sysctls."""
         for ruleset in party.entry.rulesets if party.entry else ():
             if ruleset.tool == "sysctl":
                 lines = ruleset.text.split("\n")
                 yield replace(ruleset, text="\n".join(x if self._holds(x) else "" for x in lines))
             elif ruleset.tool == "ip":
                 lines = ruleset.text.split("\n")
-                kept = [x if x.split(" ")[0] in _MADE else "" for x in lines]
+                kept = [x if self._makes(x) else "" for x in lines]
                 if any(kept):
                     yield replace(ruleset, text="\n".join(kept))
+
+    def _makes(self, line: str) -> bool:
+        """Tell whether a line makes a device, a route of the main table, or moves the local one."""
+        words = line.split(" ")
+        if words[0] == "route":
+            return " table " not in line
+        if words[:2] == ["rule", "del"]:
+            return not re.search(r"^0:", self._files.get("ip-rule.txt", "0:"), re.MULTILINE)
+        return words[0] in _MADE
 
     def _holds(self, line: str) -> bool:
         """Tell whether the host has a sysctl as an entry sets it, or does not say."""
