@@ -40,11 +40,13 @@ class Recorder:
     """The watches of a network. ``lost`` says what the observation missed.
 
     ``carries``: there are tunnels, so packets are read one by one. Which packet a tunnel's packet
-    carries shows only from what else was on its way at that moment.
+    carries shows only from what else was on its way at that moment. ``tight``: a receive buffer is
+    so small that a whole flow could fill it.
     """
 
     carries: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
+    tight: bool = False
     steps: list[dict[str, list[Pass]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
@@ -76,6 +78,7 @@ class Recorder:
             chains = Chains(bases, names, probes.TABLE)
             watch = Watch(node, points, noted, trace, log, query, chains, handles)
         self.watches[node] = watch
+        self.tight = self.tight or trace.room() < _ROOMY
 
     def relieve(self, sent: bytes = b"") -> None:
         """Empty the receive buffers that a whole flow could fill; call it after every packet.
@@ -85,7 +88,7 @@ class Recorder:
         if self.carries:
             self.drain()
             self.steps.append(carried.told(self._taken(), sent))
-        elif any(watch.trace.room() < _ROOMY for watch in self.watches.values()):
+        elif self.tight:
             self.drain()
 
     def drain(self) -> None:
