@@ -17,7 +17,7 @@ from lab.record import Environment, Run
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
 from lab.runner.bench import Bench
-from lab.runner.collect import Ran, keep_books, missed, record
+from lab.runner.collect import Ran, keep_books, missed, record, sort_out
 from lab.scenario import Experiment
 from lab.traffic.send import Switchboard
 
@@ -57,9 +57,9 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     ruled = benches.ruled_nodes(bench)
     _watch(bench, recorder, ruled)
     strange = _list_rules(bench, ruled, listings)
-    ran = _send(bench, recorder, ruled, sandbox, stack)
+    ran, late = sort_out(_send(bench, recorder, ruled, sandbox, stack))
     notes = tuple(recorder.notes())
-    late = recorder.cut()  # of a lost packet TCP sends another copy when its time comes
+    late += (one for passes in recorder.cut().values() for one in passes)
     books = keep_books(bench, recorder, notes)
     flows = tuple(record(one, books) for one in ran)
     return Run(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lab.native import bpf_text
 from lab.native.rule import Rule
 from lab.observe.assemble import Lookups
 from lab.observe.chains import ChainKey
 from lab.observe.journey import Roads, timelines
+from lab.observe.nftrace import Headers
 from lab.observe.passes import Pass
 from lab.observe.probes import Note
 from lab.observe.recorder import Recorder
@@ -18,6 +19,7 @@ from lab.record import Dropped, Fate, FlowRun, PolicyRule, Reading, Timeline
 from lab.rules import iproute
 from lab.rules.apply import Site
 from lab.runner.bench import Bench
+from lab.traffic.packets import read_tag
 from lab.traffic.send import Call, Outcome
 
 _FAMILIES = {2: "ip", 10: "ip6"}
@@ -117,6 +119,33 @@ def _by_handle(
     return found
 
 
+def sort_out(everything: Sequence[Ran]) -> tuple[list[Ran], list[Pass]]:
+    """Part what belongs to each flow from what came late: TCP repeats and acknowledges by timers.
+
+    Such a packet of one flow may be seen while the next one runs.
+    """
+    ports = {ran.call.port for ran in everything}
+    late: list[Pass] = []
+    own: list[Ran] = []
+    for ran in everything:
+        passes: dict[str, list[Pass]] = {node: [] for node in ran.passes}
+        for node, found in ran.passes.items():
+            for one in found:
+                (passes[node] if _belongs(one.headers, ran.call, ports) else late).append(one)
+        own.append(replace(ran, passes=passes))
+    return own, late
+
+
+def _belongs(headers: Headers, call: Call, ports: Container[int]) -> bool:
+    tag = read_tag(headers.packet)
+    if call.flow.protocol == "udp":
+        return tag is not None and tag[0] == call.number
+    others = call.port not in (headers.source_port, headers.port) and (
+        headers.source_port in ports or headers.port in ports
+    )
+    return not others
+
+
 def record(ran: Ran, books: Books) -> FlowRun:
     """Build the record of one flow."""
     lines = timelines(ran.passes, ran.call.port, books.lookups, books.roads)
@@ -168,7 +197,7 @@ def _taken(lines: Sequence[Timeline]) -> str:
 
 
 def missed(
-    recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun], late: Passes
+    recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun], late: Iterable[Pass]
 ) -> tuple[str, ...]:
     """List what the recorders noted but the trace lacks: without it no rule can be blamed.
 
@@ -181,7 +210,7 @@ def missed(
         for event in line.events
         if isinstance(event, Reading)
     }
-    for one in (one for passes in late.values() for one in passes):
+    for one in late:
         traced.add((id(one.point), one.headers.packet.hex(), one.headers.outer))
     noted = {(id(note.point), note.packet.hex(), note.outer): note.point for note in notes}
     untraced = sorted({str(noted[key]) for key in noted.keys() - traced})
