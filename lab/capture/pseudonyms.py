@@ -230,7 +230,8 @@ class Pseudonyms:
         except ValueError:  # it only looks like one
             return found[0]
         if whole.ip == whole.network.network_address:
-            return str(self.network(whole.network))
+            made = self.network(whole.network)
+            return found[0] if made == whole.network else str(made)
         return f"{self.address(whole.ip)}/{whole.network.prefixlen}"
 
     def _mac(self, found: re.Match[str]) -> str:
