@@ -19,7 +19,7 @@ _FWMARK = re.compile(r"\bfwmark (\S+)")
 _NUMBER = r"(0x[0-9a-fA-F]+|\d+)"
 _WORD = r"(?<![\w-])(?<!skbedit )(?:(meta|ct) )?mark"
 _NFT_MASKED = re.compile(rf"{_WORD} (?:&|and) {_NUMBER} (==|!=)? ?{_NUMBER}")
-_NFT_PLAIN = re.compile(rf"(?<!set ){_WORD} (==|!=)? ?{_NUMBER}(?! *[.:])")
+_NFT_PLAIN = re.compile(rf"(?<!set ){_WORD} (==|!=)? ?{_NUMBER}(?:/(\d+))?(?! *[.:])")
 _SETS = re.compile(r"(?<![\w-])mark set ")
 _RESTORES = re.compile(r"--restore-mark|meta mark set ct mark")
 
@@ -56,8 +56,10 @@ def _tests(text: str) -> Iterator[MarkTest]:
     condition = text.split(" set ")[0] if _SETS.search(text) else text
     for kind, mask, operator, value in _NFT_MASKED.findall(condition):
         yield MarkTest(_field(kind), Mark(_int(value), _int(mask)), operator != "!=")
-    for kind, operator, value in _NFT_PLAIN.findall(condition):
-        yield MarkTest(_field(kind), Mark(_int(value), WORD), operator != "!=")
+    for kind, operator, value, length in _NFT_PLAIN.findall(condition):
+        # nft lists a mask of leading bits as a prefix length.
+        mask = WORD & ~(WORD >> int(length)) if length else WORD
+        yield MarkTest(_field(kind), Mark(_int(value), mask), operator != "!=")
 
 
 def restores(text: str) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline
+from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline, Write
 from lab.verdict.culprit import Place, overtaken_at
 from lab.verdict.outcome import Culprit, Outcome
 from lab.verdict.provenance import in_time
@@ -39,6 +39,8 @@ def classify(
         was, now = turned
         reason = f"routed to {_way(now)} instead of {_way(was)}"
         by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
+        if by is not None and by.rule.software == owner:
+            by = _marked_for(run, seen, owner, now) or by
         return Outcome.MISROUTED, reason, by
     same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
     if same_count:
@@ -107,6 +109,22 @@ def _policy(run: Run, now: Routed) -> Culprit | None:
         return None
     rule = run.rule(run.policy[now.policy].rule)
     return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
+
+
+def _marked_for(run: Run, seen: FlowRun, owner: str, now: Routed) -> Culprit | None:
+    """Find the rule of another software that set the bits by which the owner's own rule chose."""
+    for line in seen.timelines:
+        before = itertools.takewhile(lambda event: event is not now, line.events)
+        if not any(event is now for event in line.events):
+            continue
+        for event in reversed([e for e in before if isinstance(e, Write)]):
+            rule = run.rule(event.rule)
+            sets = event.field == "mark" and event.after & ~event.before & now.mark
+            if sets and rule is not None and rule.software != owner:
+                return Culprit(
+                    rule, event.node, event.hook, event.priority, event.before, event.after
+                )
+    return None
 
 
 def _let_through(run: Run, base: FlowRun, seen: FlowRun, owner: str) -> Iterator[Culprit]:

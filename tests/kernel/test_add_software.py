@@ -94,11 +94,12 @@ def test_the_pages_entry_survives_beside_kubernetes(entry: Path) -> None:
 
 
 def test_the_pages_entry_does_not_survive_beside_wg_quick(entry: Path) -> None:
-    """Its own policy rule takes the mark that wg-quick restores to requests."""
+    """Its own policy rule takes the mark that wg-quick restores to requests; that is to blame."""
     assert "check ./lan-uplink.toml wg-quick" in console()
     done = run("check", "./lan-uplink.toml", "wg-quick", folder=entry.parent)
     assert done.returncode == 1
-    assert "FALSE_MATCH  lan-uplink/lan-to-pod" in done.stdout
+    assert "MISROUTED  lan-uplink/lan-to-pod" in done.stdout
+    assert "meta l4proto udp meta mark set ct mark" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_a_thread_is_told_shown_and_cured() -> None:
     assert done.stdout.startswith("tailscale/tailscale#19787: ")
     assert "before: the conflict shows in 4 combinations" in done.stdout
     assert "--save-mark --nfmask 0xff0000 --ctmask 0xff0000" in done.stdout
-    assert "0x00000000 -> 0x006f0f41" in done.stdout
+    assert "0x00000f41 -> 0x006f0f41" in done.stdout
     assert done.stdout.count("after: cured in 4 combinations") == 2
 
 

@@ -227,6 +227,7 @@ def test_the_word_include_in_a_comment_is_no_directive() -> None:
         ("ct mark & 0xff0000 != 0x0 accept", MarkTest("ctmark", Mark(0, 0xFF0000), False)),
         ("meta mark 0x5 accept", MarkTest("mark", Mark(5, WORD), True)),
         ("meta mark != 7 accept", MarkTest("mark", Mark(7, WORD), False)),
+        ("ct mark 0x80000000/1 accept", MarkTest("ctmark", Mark(1 << 31, 1 << 31), True)),
         ("mark 0x5 accept", MarkTest("mark", Mark(5, WORD), True)),
         ("mark and 0xff00 != 0x100 return", MarkTest("mark", Mark(0x100, 0xFF00), False)),
         (
