@@ -6,7 +6,10 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 
+from lab.native.marktest import tests
 from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline, Write
 from lab.verdict.culprit import Place, overtaken_at
 from lab.verdict.outcome import Culprit, Outcome
@@ -40,7 +43,7 @@ def classify(
         reason = f"routed to {_way(now)} instead of {_way(was)}"
         by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
         if by is not None and by.rule.software == owner:
-            by = _marked_for(run, seen, owner, now) or by
+            by = _marked_for(run, seen, by, now) or by
         return Outcome.MISROUTED, reason, by
     same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
     if same_count:
@@ -111,16 +114,18 @@ def _policy(run: Run, now: Routed) -> Culprit | None:
     return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
 
 
-def _marked_for(run: Run, seen: FlowRun, owner: str, now: Routed) -> Culprit | None:
+def _marked_for(run: Run, seen: FlowRun, chose: Culprit, now: Routed) -> Culprit | None:
     """Find the rule of another software that set the bits by which the owner's own rule chose."""
+    masks = (test.mark.mask for test in tests(chose.rule.written) if test.field == "mark")
+    tested = reduce(or_, masks, 0)
     for line in seen.timelines:
         before = itertools.takewhile(lambda event: event is not now, line.events)
         if not any(event is now for event in line.events):
             continue
         for event in reversed([e for e in before if isinstance(e, Write)]):
             rule = run.rule(event.rule)
-            sets = event.field == "mark" and event.after & ~event.before & now.mark
-            if sets and rule is not None and rule.software != owner:
+            sets = event.field == "mark" and event.after & ~event.before & now.mark & tested
+            if sets and rule is not None and rule.software != chose.rule.software:
                 return Culprit(
                     rule, event.node, event.hook, event.priority, event.before, event.after
                 )
