@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_remedy(
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1)))
 def test_the_guest_gets_each_argument_as_it_was(arguments: list[str]) -> None:
     """No shell reads a word of the command."""
-    text = guest.script(Job(("program", *arguments), Path("/work")))
+    text = guest.script(Job(("program", *arguments), Path("/srv/project")))
     words = shlex.split(text, comments=False)
     start = words.index("program")
     assert words[start + 1 : start + 1 + len(arguments)] == arguments
@@ -78,11 +78,11 @@ def test_the_guest_gets_each_argument_as_it_was(arguments: list[str]) -> None:
 
 def test_a_writable_folder_is_mounted_last() -> None:
     """Otherwise the folder around it, which is read-only, would hide it."""
-    job = Job(("true",), Path("/work"), writable=Path("/work/out"))
+    job = Job(("true",), Path("/srv/project"), writable=Path("/srv/project/out"))
     lines = guest.script(job).splitlines()
     mounts = [line for line in lines if "mount --bind" in line]
-    assert mounts[-1] == "mount --bind /run/writable /work/out"
-    assert any(line.endswith("/run/machine/work /work") for line in mounts[:-1])
+    assert mounts[-1] == "mount --bind /run/writable /srv/project/out"
+    assert any(line.endswith("/run/machine/srv/project /srv/project") for line in mounts[:-1])
 
 
 @pytest.mark.parametrize("folder", ["/", "/tmp"])
