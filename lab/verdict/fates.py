@@ -119,9 +119,9 @@ def _marked_for(run: Run, seen: FlowRun, chose: Culprit, now: Routed) -> Culprit
     masks = (test.mark.mask for test in tests(chose.rule.written) if test.field == "mark")
     tested = reduce(or_, masks, 0)
     for line in seen.timelines:
-        before = itertools.takewhile(lambda event: event is not now, line.events)
         if not any(event is now for event in line.events):
             continue
+        before = itertools.takewhile(lambda event: event is not now, line.events)
         for event in reversed([e for e in before if isinstance(e, Write)]):
             rule = run.rule(event.rule)
             sets = event.field == "mark" and event.after & ~event.before & now.mark & tested
