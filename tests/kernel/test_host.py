@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from lab.capture.mapping import Mapping as Roles
 from lab.capture.owners import divided
 from lab.native import normal
 from lab.native.iptables_text import changes
-from lab.plugin import Lab
 from lab.registry.find import find
 from lab.registry.loader import load
 from lab.scenario import Scenario
@@ -399,24 +397,3 @@ def test_what_is_not_in_the_archive_makes_no_answer_green(capture: Capture) -> N
     assert done.returncode == 2
     assert "LEFT OUT" in done.stderr
     assert "could not be installed here" in done.stdout
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_rule_of_the_registry_is_known_as_the_kernel_lists_it(
-    lab: Lab, family: Family
-) -> None:
-    """Else a program would be found on no host, or its rules would be called strange."""
-    differing = []
-    seen = 0
-    for entry in load():
-        bare = replace(entry, flows=())
-        (experiment,) = Scenario((bare,), families=(family,), variants=("nft",)).experiments()
-        for rule in lab.run(experiment).rules:
-            said = {"iptables": normal.iptables, "nft": normal.nft}.get(rule.tool)
-            if said and rule.listed:
-                seen += 1
-                if said(rule.written) != said(rule.listed):
-                    differing.append((entry.title, rule.written, rule.listed))
-    assert differing == []
-    assert seen > 1000
