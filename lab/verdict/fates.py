@@ -36,20 +36,15 @@ def classify(
     if seen.fate.arrived > base.fate.arrived:
         reason = f"let through: {seen.fate.arrived} of {seen.fate.sent} arrived"
         return Outcome.MISROUTED, reason, next(_let_through(run, base, seen, owner), None)
-    fewer = (seen.fate.arrived, seen.fate.answered) < (base.fate.arrived, base.fate.answered)
-    turned = _turned(base, seen)
-    if fewer and turned is not None:
-        was, now = turned
-        reason = f"routed to {_way(now)} instead of {_way(was)}"
-        by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
-        if by is not None and by.rule.software == owner:
-            by = _marked_for(run, seen, by, now) or by
-        return Outcome.MISROUTED, reason, by
-    same_count = (seen.fate.arrived, seen.fate.answered) == (base.fate.arrived, base.fate.answered)
-    if same_count:
+    before = (base.fate.arrived, base.fate.answered)
+    after = (seen.fate.arrived, seen.fate.answered)
+    wrongly = _misrouted(run, base, seen, owner) if after < before else None
+    if wrongly is not None:
+        reason, culprit = wrongly
+        return Outcome.MISROUTED, reason, culprit
+    if after == before:
         reason = f"seen from {seen.fate.seen_from} instead of {base.fate.seen_from}"
-        by = next(_hits(run, seen, owner, _TRANSLATES), None)
-        return Outcome.REWRITTEN, reason, by or overtaken_at(run, seen, owner, _translations(base))
+        return Outcome.REWRITTEN, reason, _renamed(run, base, seen, owner)
     culprit = (
         next(_drops(run, seen), None)
         or next(_validation(run, seen, owner), None)
@@ -58,17 +53,69 @@ def classify(
     return Outcome.DROPPED, seen.fate.end or "lost", culprit
 
 
+def _misrouted(
+    run: Run, base: FlowRun, seen: FlowRun, owner: str
+) -> tuple[str, Culprit | None] | None:
+    """Say how a flow was routed otherwise than alone, and by which rule; None if it was not."""
+    turned = _turned(base, seen)
+    if turned is None:
+        return _departed(run, base, seen)
+    was, now = turned
+    by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
+    if by is not None and by.rule.software == owner:
+        by = _marked_for(run, seen, by, now) or by
+    return f"routed to {_way(now)} instead of {_way(was)}", by
+
+
+def _renamed(run: Run, base: FlowRun, seen: FlowRun, owner: str) -> Culprit | None:
+    """Find what gave packets another source address: a translation, one left out, or a route."""
+    translated = next(_hits(run, seen, owner, _TRANSLATES), None)
+    if translated is None:
+        translated = overtaken_at(run, seen, owner, _translations(base))
+    departed = None if translated else _departed(run, base, seen)
+    return departed[1] if departed else translated
+
+
 def _turned(base: FlowRun, seen: FlowRun) -> tuple[Routed, Routed] | None:
     """Find the first packet that was routed otherwise than alone, and where."""
-    alone = {(line.direction, line.ordinal): line for line in base.timelines}
-    for line in in_time(seen.timelines):
-        was_line = alone.get((line.direction, line.ordinal))
-        if was_line is None:
-            continue
+    for was_line, line in _both(base, seen):
         for was, now in zip(_decisions(was_line), _decisions(line), strict=False):
             if (other := _otherwise(was, now, _unsent(line))) is not None:
                 return other
     return None
+
+
+def _both(base: FlowRun, seen: FlowRun) -> Iterator[tuple[Timeline, Timeline]]:
+    """Pair each packet's timeline alone with that together."""
+    alone = {(line.direction, line.ordinal): line for line in base.timelines}
+    for line in in_time(seen.timelines):
+        if (was := alone.get((line.direction, line.ordinal))) is not None:
+            yield was, line
+
+
+def _departed(run: Run, base: FlowRun, seen: FlowRun) -> tuple[str, Culprit | None] | None:
+    """Say which route gave a packet another address to set out from, and by which rule.
+
+    It is the first one's: the kernel keeps the source address when a mark makes it look again
+    (net/ipv4/netfilter.c, ip_route_me_harder; net/ipv6/netfilter.c, ip6_route_me_harder).
+    """
+    for was, now in _both(base, seen):
+        alone, together = _departure(was), _departure(now)
+        if alone is None or together is None or alone[1] == together[1] or _stopped(now):
+            continue
+        first, source = together
+        reason = f"sent from {source} instead of {alone[1]}, as first routed: {first.route}"
+        return reason, _policy(run, first)
+    return None
+
+
+def _departure(line: Timeline) -> tuple[Routed, str] | None:
+    """Return the first route of a packet that a node itself sends, and the address it is from."""
+    first = next((e for e in line.events if isinstance(e, Routed)), None)
+    read = next(iter(line.readings()), None)
+    if first is None or read is None or (first.node, first.hook) != (read.point.node, "output"):
+        return None
+    return first, read.source
 
 
 def _decisions(line: Timeline) -> list[list[Routed]]:
@@ -105,6 +152,11 @@ def _way(decision: Routed) -> str:
 
 def _unsent(line: Timeline) -> bool:
     return any(isinstance(event, Dropped) and event.hook == "output" for event in line.events)
+
+
+def _stopped(line: Timeline) -> bool:
+    ends = (event for event in line.events if isinstance(event, Dropped))
+    return any(end.hook == "output" or end.rule is not None for end in ends)
 
 
 def _policy(run: Run, now: Routed) -> Culprit | None:

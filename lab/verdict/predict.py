@@ -62,7 +62,7 @@ _SHOWS: dict[Kind, frozenset[Outcome]] = {
     "clobber": frozenset({Outcome.CLOBBERED}),
     "false match": frozenset({Outcome.FALSE_MATCH, Outcome.MISROUTED}),
     "source check": frozenset({Outcome.MISROUTED, Outcome.DROPPED}),
-    "policy route": frozenset({Outcome.MISROUTED}),
+    "policy route": frozenset({Outcome.MISROUTED, Outcome.REWRITTEN}),
     "translation": frozenset({Outcome.REWRITTEN, Outcome.INCONCLUSIVE}),
     "accept": _FATES | {Outcome.INCONCLUSIVE},
     "drop": frozenset({Outcome.DROPPED, Outcome.INCONCLUSIVE}),

@@ -37,7 +37,8 @@ ACCEPT = Rule(OTHER.title, "iptables", "filter", "FORWARD", "-A FORWARD -j ACCEP
 REDIRECT = Rule(OTHER.title, "nft", "inet box", "output", "meta l4proto tcp redirect to :7899")
 LEFT_ALONE = Rule(OTHER.title, "iptables", "nat", "POSTROUTING", "-A POSTROUTING -j ACCEPT")
 BLACKHOLE = Rule(OTHER.title, "ip", "rule", "", "rule add fwmark 0x3d00/0x3f00 blackhole")
-RULES = (OWN_DROP, ACCEPT, REDIRECT, LEFT_ALONE, BLACKHOLE)
+TUNNEL = Rule(OTHER.title, "ip", "rule", "", "rule add not fwmark 0xe1f1 lookup 205")
+RULES = (OWN_DROP, ACCEPT, REDIRECT, LEFT_ALONE, BLACKHOLE, TUNNEL)
 GOOD, LOST = Fate(3, 3, 3, "lan", "x", ""), Fate(3, 0, 0, "", "", "lost")
 
 
@@ -53,9 +54,15 @@ def run(flow: FlowRun, *policy: PolicyRule) -> Run:
     return Run(experiment, Environment("k", ()), RULES, policy, (flow,))
 
 
-def judge(base: FlowRun, flow: FlowRun) -> tuple[Outcome, str, Rule | None]:
+def line_of(rule: Rule, action: str, mark: str, priority: int) -> PolicyRule:
+    """Make the line of ``ip rule`` that a rule of an entry installed."""
+    at = RULES.index(rule)
+    return PolicyRule(priority, 0, action, Mark.parse(mark), False, "", "", "", "", at, "")
+
+
+def judge(base: FlowRun, flow: FlowRun, *policy: PolicyRule) -> tuple[Outcome, str, Rule | None]:
     """Classify a flow; the culprit's rule alone."""
-    outcome, reason, culprit = classify(run(flow), base, flow, OWNER.title)
+    outcome, reason, culprit = classify(run(flow, *policy), base, flow, OWNER.title)
     return outcome, reason, culprit.rule if culprit else None
 
 
@@ -104,6 +111,42 @@ def test_a_packet_that_another_accepts_before_it_is_translated_is_rewritten_by_t
     assert judge(alone, together)[::2] == (Outcome.REWRITTEN, LEFT_ALONE)
 
 
+ALONE = Routed("node", "output", 0, None, "default via 192.0.2.1 dev eth0 table main", "eth0")
+MARKED = replace(ALONE, mark=0x10000, route="default via 192.0.2.1 dev eth0 table 256")
+FIRST = replace(ALONE, policy=0, route="default dev tun0 table 205", device="tun0")
+BY_WAN = (ALONE, read("output", -300, "192.0.2.10"), MARKED, read("output", 1, "192.0.2.10"))
+BY_TUNNEL = (FIRST, read("output", -300, "100.64.0.1"), MARKED, read("output", 1, "100.64.0.1"))
+UNANSWERED = replace(GOOD, seen_from="100.64.0.1", answered=0, end="unreachable")
+LINE = line_of(TUNNEL, "lookup", "0xe1f1", 32765)
+
+
+@pytest.mark.parametrize("fate", [LOST, UNANSWERED])
+def test_a_packet_from_the_address_of_its_first_route_is_misrouted_by_that_routes_rule(
+    fate: Fate,
+) -> None:
+    """As OpenWrt's pbr behind a VPN's rule: its mark moves the packet back, not the address."""
+    outcome, reason, rule = judge(seen(GOOD, *BY_WAN), seen(fate, *BY_TUNNEL), LINE)
+    assert (outcome, rule) == (Outcome.MISROUTED, TUNNEL)
+    assert reason == (
+        "sent from 100.64.0.1 instead of 192.0.2.10, as first routed: default dev tun0 table 205"
+    )
+
+
+def test_a_packet_that_is_answered_at_the_address_of_its_first_route_is_rewritten_by_its_rule() -> (
+    None
+):
+    """No rule translates it either."""
+    together = seen(replace(GOOD, seen_from="100.64.0.1"), *BY_TUNNEL)
+    assert judge(seen(GOOD, *BY_WAN), together, LINE)[::2] == (Outcome.REWRITTEN, TUNNEL)
+
+
+def test_a_packet_that_a_rule_dropped_is_not_misrouted_by_its_first_route() -> None:
+    """What it was sent from did not matter any more."""
+    end = Dropped("node", "postrouting", 0, RULES.index(OWN_DROP), "dropped by this rule")
+    together = seen(LOST, *BY_TUNNEL, end)
+    assert judge(seen(GOOD, *BY_WAN), together, LINE)[::2] == (Outcome.DROPPED, OWN_DROP)
+
+
 @pytest.mark.parametrize(
     ("end", "mark", "found"),
     [
@@ -118,9 +161,7 @@ def test_a_socket_that_cannot_send_is_refused_by_the_rule_that_takes_its_mark(
 ) -> None:
     """As NetBird's 0x1bd00 by mwan3's black hole; the kernel answers EINVAL for one."""
     flow = seen(replace(LOST, end=end))
-    policy = PolicyRule(
-        2061, 0, "blackhole", Mark.parse(mark), False, "", "", "", "", RULES.index(BLACKHOLE), ""
-    )
+    policy = line_of(BLACKHOLE, "blackhole", mark, 2061)
     culprit = refused_socket(run(flow, policy), FLOW, flow)
     assert (culprit is not None) is found
     if culprit is not None:
