@@ -355,7 +355,7 @@ def _reply(
     try:
         listener.sendmsg([answer], [_from_address(*item) for item in control], 0, sender)
     except OSError as problem:
-        outcome.error = f"the answer could not be sent: {problem.strerror}"
+        outcome.error = f"the answer to {sender[0]} could not be sent: {problem.strerror}"
 
 
 def _from_address(level: int, kind: int, value: bytes) -> tuple[int, int, bytes]:
