@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from select import select
+from io import FileIO
+from select import POLLIN, poll, select
 
 from lab.errors import UnsupportedError
 
@@ -36,24 +37,49 @@ class Unfinished(Exception):
     """Say why a program was ended before it had said everything."""
 
 
-def run(arguments: tuple[str, ...], text: str = "") -> Result:
+def run(arguments: tuple[str, ...], text: str = "", patience: float = _TIMEOUT) -> Result:
     """Run a program in the current namespaces with ``text`` on its input.
 
-    Raises UnsupportedError where the program is not installed.
+    It reads from memory and writes to memory, so nobody has to wait for a pipe, and what it leaves
+    running does not count. Raises UnsupportedError where the program is not installed, and
+    TimeoutError where it had to be ended after ``patience`` seconds.
     """
-    program = find(arguments[0])
-    done = subprocess.run(
-        (program, *arguments[1:]),
-        input=text,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=_environment(),
-        cwd="/",
-        timeout=_TIMEOUT,
-        check=False,
-    )
-    return Result(done.returncode, done.stdout, done.stderr.strip())
+    with _memory("input") as given, _memory("output") as output, _memory("error") as error:
+        given.write(text.encode())
+        given.seek(0)
+        status = _finish((find(arguments[0]), *arguments[1:]), (given, output, error), patience)
+        return Result(status, _content(output), _content(error).strip())
+
+
+def _finish(arguments: tuple[str, ...], files: tuple[FileIO, ...], patience: float) -> int:
+    given, output, error = files
+    with subprocess.Popen(
+        arguments, stdin=given, stdout=output, stderr=error, env=_environment(), cwd="/"
+    ) as process:
+        try:
+            ended = _ends(process.pid, patience)
+        finally:
+            process.kill()  # does nothing to one that has ended
+    if not ended:
+        raise TimeoutError(f"{arguments[0]}: no end within {patience:g} s")
+    return process.returncode
+
+
+def _ends(process: int, patience: float) -> bool:
+    """Wait for a child to end. Popen.wait with a timeout would sleep and look, again and again."""
+    with FileIO(os.pidfd_open(process)) as handle:
+        end = poll()
+        end.register(handle, POLLIN)
+        return bool(end.poll(patience * 1000))
+
+
+def _memory(name: str) -> FileIO:
+    return FileIO(os.memfd_create(name), "w+")
+
+
+def _content(file: FileIO) -> str:
+    file.seek(0)
+    return file.readall().decode(errors="replace")
 
 
 def _environment() -> dict[str, str]:
