@@ -97,11 +97,14 @@ def _departed(run: Run, base: FlowRun, seen: FlowRun) -> tuple[str, Culprit | No
     """Say which route gave a packet another address to set out from, and by which rule.
 
     It is the first one's: the kernel keeps the source address when a mark makes it look again
-    (net/ipv4/netfilter.c, ip_route_me_harder; net/ipv6/netfilter.c, ip6_route_me_harder).
+    (net/ipv4/netfilter.c, ip_route_me_harder; net/ipv6/netfilter.c, ip6_route_me_harder). Where
+    anything filtered the packets or their answers, the address did not matter.
     """
+    if any(map(_filtered, seen.timelines)):
+        return None
     for was, now in _both(base, seen):
         alone, together = _departure(was), _departure(now)
-        if alone is None or together is None or alone[1] == together[1] or _stopped(now):
+        if alone is None or together is None or alone[1] == together[1]:
             continue
         first, source = together
         reason = f"sent from {source} instead of {alone[1]}, as first routed: {first.route}"
@@ -154,9 +157,15 @@ def _unsent(line: Timeline) -> bool:
     return any(isinstance(event, Dropped) and event.hook == "output" for event in line.events)
 
 
-def _stopped(line: Timeline) -> bool:
-    ends = (event for event in line.events if isinstance(event, Dropped))
-    return any(end.hook == "output" or end.rule is not None for end in ends)
+def _filtered(line: Timeline) -> bool:
+    """Tell whether a rule or a chain's policy ended a packet, no route that there was not."""
+    ends = [event for event in line.events if isinstance(event, Dropped)]
+    return any(
+        end.rule is not None
+        or end.hook not in ("prerouting", "postrouting")
+        or end.reason.startswith("policy drop of ")
+        for end in ends
+    )
 
 
 def _policy(run: Run, now: Routed) -> Culprit | None:

@@ -140,11 +140,22 @@ def test_a_packet_that_is_answered_at_the_address_of_its_first_route_is_rewritte
     assert judge(seen(GOOD, *BY_WAN), together, LINE)[::2] == (Outcome.REWRITTEN, TUNNEL)
 
 
-def test_a_packet_that_a_rule_dropped_is_not_misrouted_by_its_first_route() -> None:
-    """What it was sent from did not matter any more."""
-    end = Dropped("node", "postrouting", 0, RULES.index(OWN_DROP), "dropped by this rule")
-    together = seen(LOST, *BY_TUNNEL, end)
-    assert judge(seen(GOOD, *BY_WAN), together, LINE)[::2] == (Outcome.DROPPED, OWN_DROP)
+@pytest.mark.parametrize(
+    ("end", "rule"),
+    [
+        (Dropped("node", "postrouting", 0, 0, "dropped by this rule"), OWN_DROP),
+        (Dropped("node", "input", 0, None, "policy drop of other input"), None),
+        (Dropped("node", "prerouting", -300, None, "policy drop of raw PREROUTING"), None),
+    ],
+)
+def test_a_packet_that_was_filtered_is_not_misrouted_by_its_first_route(
+    end: Dropped, rule: Rule | None
+) -> None:
+    """What it or its answer was addressed to did not matter: a kill switch drops any."""
+    there = seen(UNANSWERED, *BY_TUNNEL)
+    back = Timeline("reply", 0, "ba", (end,))
+    together = replace(there, timelines=(*there.timelines, back))
+    assert judge(seen(GOOD, *BY_WAN), together, LINE)[::2] == (Outcome.DROPPED, rule)
 
 
 @pytest.mark.parametrize(
