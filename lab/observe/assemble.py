@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lab.native.bpf_text import Program
@@ -11,32 +11,44 @@ from lab.native.markwrite import writes
 from lab.native.rule import Rule
 from lab.observe.nftrace import Headers, Message
 from lab.observe.passes import Pass
+from lab.observe.probes import Noted
 from lab.observe.xtrace import Line
 from lab.points import Point
 from lab.record import Dropped, Event, Hit, Reading, Verdict, Write
 
 _ENDS = re.compile(r"(-j|--jump) (DROP|REJECT)\b")
 
-CtmarkOf = Callable[[Point, bytes, int, bool], int | None]
 NftRule = Callable[[int, str, str, int], int | None]
 LegacyRule = Callable[[str, str, int], int | None]
+
+
+Walked = tuple[tuple[Event, ...], int | None, Sequence[object]]
+"""The events of a pass, the mark behind it, and the messages that told it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
     """What the assembly asks about one namespace: ctmarks noted and rules installed.
 
-    ``programs`` are the eBPF programs at its devices, with the numbers of their rules. Packets are
-    read alike again and again: ``readings`` keeps one of each kind.
+    ``programs`` are the eBPF programs at its devices, with the numbers of their rules. ``read``
+    collects which notes were met. Packets are read alike and meet the same rules again and again:
+    ``readings`` and ``walked`` keep one of each kind.
     """
 
     node: str
     rules: Sequence[Rule]
-    ctmark: CtmarkOf
+    ctmarks: Mapping[Noted, int | None]
     nft_rule: NftRule
     legacy_rule: LegacyRule
     programs: Sequence[tuple[int, Program]] = ()
+    read: set[Noted] = field(default_factory=set)
     readings: dict[tuple[object, ...], Reading] = field(default_factory=dict)
+    walked: dict[tuple[object, ...], Walked] = field(default_factory=dict)
+
+    def ctmark(self, noted: Noted) -> int | None:
+        """Return the ctmark with which a packet was noted, None where none was."""
+        self.read.add(noted)
+        return self.ctmarks.get(noted)
 
     def reading(self, point: Point, mark: int, ctmark: int | None, headers: Headers) -> Reading:
         """Return what was read of a packet at a point."""
@@ -66,17 +78,27 @@ def events(passes: Iterable[Pass], lookups: Lookups) -> list[Event]:
     for one in passes:
         if one.point is not None:
             _read(one, one.point, lookups, state, found)
-        elif one.lines:
-            found.extend(_legacy(one, lookups, state))
         else:
-            found.extend(_nft(one, lookups, state))
+            found.extend(_walked(one, lookups, state))
     return found
+
+
+def _walked(one: Pass, lookups: Lookups, state: _State) -> tuple[Event, ...]:
+    """Return the events of a pass through rules, of those met before without reading them again."""
+    told = one.lines or one.messages
+    key = (one.hook, one.priority, state.mark, *map(id, told))
+    known = lookups.walked.get(key)
+    if known is None:
+        made = tuple((_legacy if one.lines else _nft)(one, lookups, state))
+        known = lookups.walked[key] = made, state.mark, told  # kept, so that the ids stay theirs
+    state.mark = known[1]
+    return known[0]
 
 
 def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]) -> None:
     mark = one.messages[0].mark
     headers = one.headers
-    ctmark = lookups.ctmark(point, headers.packet, mark, headers.outer)
+    ctmark = lookups.ctmark((id(point), headers.packet, mark, headers.outer))
     if state.mark is not None and state.mark != mark:
         found.extend(_late_write(found, state, mark, one, lookups.node))
     if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:

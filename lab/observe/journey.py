@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from lab.kernel.route import Answer, Lookup
 from lab.observe import tc
 from lab.observe.assemble import Lookups, events
-from lab.observe.passes import Pass
+from lab.observe.passes import Met, Pass
 from lab.observe.policy import choose
 from lab.points import LAST
 from lab.record import Dropped, Event, Hit, PolicyRule, Reading, Routed, Timeline, Write
@@ -44,7 +44,7 @@ class Segment:
     """One packet's uninterrupted way through one namespace."""
 
     node: str
-    passes: list[Pass]
+    passes: Sequence[Pass]
 
     @property
     def starts_here(self) -> bool:
@@ -71,7 +71,7 @@ class Segment:
 
 
 def timelines(
-    passes: Mapping[str, Sequence[Pass]],
+    passes: Mapping[str, Met],
     client_port: int,
     lookups: Mapping[str, Lookups],
     roads: Mapping[str, Roads],
@@ -107,22 +107,27 @@ def _direction(packet: bytes, segments: Sequence[Segment], client_port: int) -> 
     return tag[1] if tag else "request"
 
 
-def _segments(passes: Mapping[str, Sequence[Pass]]) -> dict[bytes, list[Segment]]:
+def _segments(passes: Mapping[str, Met]) -> dict[bytes, list[Segment]]:
     """Group by packet, in the order in which packets set out.
 
     A packet's own namespaces are put in order by where it starts and ends; two packets are
     ordered by the namespace that sent them.
     """
     found: dict[bytes, list[Segment]] = {}
-    for node, sequence in passes.items():
-        previous: Pass | None = None
-        for one in sequence:
-            mine = found.setdefault(one.headers.packet, [])
-            if not mine or mine[-1].node != node or _sets_out(previous, one):
-                mine.append(Segment(node, []))
-            mine[-1].passes.append(one)
-            previous = one
+    for node, met in passes.items():
+        for packet, mine in met.items():
+            found.setdefault(packet, []).extend(_through(node, mine))
     return {packet: _in_order(segments) for packet, segments in found.items()}
+
+
+def _through(node: str, passes: Sequence[Pass]) -> Iterator[Segment]:
+    """Part one packet's passes through one namespace where it sets out anew."""
+    start = 0
+    for index in range(1, len(passes)):
+        if _sets_out(passes[index - 1], passes[index]):
+            yield Segment(node, passes[start:index])
+            start = index
+    yield Segment(node, passes[start:])
 
 
 def _in_order(segments: list[Segment]) -> list[Segment]:
@@ -138,10 +143,9 @@ def _in_order(segments: list[Segment]) -> list[Segment]:
     return [segment for _, segment in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _sets_out(previous: Pass | None, one: Pass) -> bool:
-    return previous is not None and (
-        previous.headers.outer != one.headers.outer
-        or (one.hook in ("prerouting", "output") and one.stage != previous.stage)
+def _sets_out(previous: Pass, one: Pass) -> bool:
+    return previous.headers.outer != one.headers.outer or (
+        one.stage != previous.stage and one.hook in ("prerouting", "output")
     )
 
 

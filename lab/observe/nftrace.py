@@ -38,14 +38,12 @@ _TCP, _UDP = 6, 17
 _TUNNELS = (4, 41, 47)
 _TAGGED = MAGIC.to_bytes(2, "big")
 _ATTRIBUTE = struct.Struct("=HH")
-_SHORT, _ID_AT, _ID_HEADER = 128, 24, struct.pack("=HH", 8, _ID)
-# The last attributes of a message with headers, as long as these are for the lab's packets. There
-# may be the link layer's behind them; then, from Linux 6.16 on, what conntrack knows: the state
-# alone, or state, direction, id and status.
-_LINK_HEADER = struct.pack("=HH", 18, _LINK)
-_CT_STATE, _CT_STATUS = struct.pack("=HH", 8, 21), struct.pack("=HH", 8, 20)
+_PAYLOAD, _ID_AT, _ID_END, _ID_HEADER = 16, 40, 44, struct.pack("=HH", 8, _ID)
+# The packet's headers are as long as these for the lab's packets. Behind them may come the link
+# layer's and, from Linux 6.16 on, what conntrack knows.
 _TRANSPORT_HEADER = struct.pack("=HH", 24, _TRANSPORT)
-_NETWORK_HEADERS = {4: struct.pack("=HH", 24, _NETWORK), 6: struct.pack("=HH", 44, _NETWORK)}
+_NETWORK_HEADERS = ((24, struct.pack("=HH", 24, _NETWORK)), (44, struct.pack("=HH", 44, _NETWORK)))
+_REMEMBERED = 1 << 15
 
 
 class Headers(NamedTuple):
@@ -81,59 +79,63 @@ Traced = tuple[bytes, Message, Headers | None]
 """The packet's id, the message, and headers: these come with the first of each base chain only."""
 
 
+class _Messages(dict[bytes, Message | None]):
+    """Messages by all that is not one packet's own in them; None for what is no such message."""
+
+    def __missing__(self, key: bytes) -> Message | None:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        found = None
+        if key[4:6] == _TRACE and key[_ID_AT - 4 : _ID_AT] == _ID_HEADER:
+            found = _read(key[_PAYLOAD:_ID_AT] + bytes(_ID_END - _ID_AT) + key[_ID_AT:])[1]
+        self[key] = found
+        return found
+
+
+class _Packets(dict[bytes, "Headers | None"]):
+    """Packets by their network and transport attributes, as they stand in a message."""
+
+    def __missing__(self, key: bytes) -> Headers | None:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        found = self[key] = headers(key[4:-24], key[-20:])
+        return found
+
+
+_MESSAGES, _PACKETS = _Messages(), _Packets()
+
+
 def decode_all(raw: Iterable[bytes]) -> Iterator[Traced]:
-    """Read received blocks in order, passing over other message types."""
-    for block in raw:
-        if _LENGTH.unpack_from(block)[0] == len(block):
-            if block[4:6] == _TRACE:
-                yield _decode(block[16:])
-            continue
-        for kind, payload in messages(block):
-            if kind == _KIND:
-                yield _decode(payload)
-
-
-def _decode(payload: bytes) -> Traced:
-    """Read one message.
+    """Read received blocks in order, passing over other message types.
 
     The id stands at a fixed place and the headers at the end; what is left repeats, and is read
     once. An experiment receives thousands of these.
     """
-    if payload[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
-        return _read(payload)
-    identity, front = payload[_ID_AT : _ID_AT + 4], payload[:_ID_AT]
-    end = _end_of_headers(payload)
-    if payload[end - 24 : end - 20] == _TRANSPORT_HEADER:
-        transport = payload[end - 20 : end]
-        if payload[end - 48 : end - 44] == _NETWORK_HEADERS[4]:
-            found = headers(payload[end - 44 : end - 24], transport)
-            return identity, _template(front, payload[_ID_AT + 4 : end - 48]), found
-        if payload[end - 68 : end - 64] == _NETWORK_HEADERS[6]:
-            found = headers(payload[end - 64 : end - 24], transport)
-            return identity, _template(front, payload[_ID_AT + 4 : end - 68]), found
-    if len(payload) > _SHORT:
-        return _read(payload)
-    return identity, *_short(front, payload[_ID_AT + 4 :])
+    messages_, packets, length = _MESSAGES, _PACKETS, _LENGTH.unpack_from
+    for block in raw:
+        at = block.rfind(_TRANSPORT_HEADER, _ID_END)
+        start = len(block) if at < 0 else _start_of_headers(block, at)
+        message = messages_[block[:_ID_AT] + block[_ID_END:start]] if start else None
+        if message is None or length(block)[0] != len(block):
+            yield from _one_by_one(block)
+        elif at < 0:
+            yield block[_ID_AT:_ID_END], message, None
+        else:
+            yield block[_ID_AT:_ID_END], message, packets[block[start : at + 24]]
 
 
-def _end_of_headers(payload: bytes) -> int:
-    """Pass over what follows the packet's headers: the link layer's, and what conntrack says."""
-    end = len(payload)
-    if payload[-8:-4] == _CT_STATUS and payload[-32:-28] == _CT_STATE:
-        end -= 32
-    elif payload[-8:-4] == _CT_STATE:
-        end -= 8
-    return end - 20 if payload[end - 20 : end - 16] == _LINK_HEADER else end
+def _start_of_headers(block: bytes, transport: int) -> int:
+    """Return where the network header's attribute begins, 0 where it is not before the other."""
+    for size, header in _NETWORK_HEADERS:
+        if block[transport - size : transport - size + 4] == header:
+            return transport - size
+    return 0
 
 
-@lru_cache(maxsize=16384)
-def _short(front: bytes, back: bytes) -> tuple[Message, Headers | None]:
-    return _read(front + bytes(4) + back)[1:]
-
-
-@lru_cache(maxsize=16384)
-def _template(front: bytes, back: bytes) -> Message:
-    return _read(front + bytes(4) + back)[1]
+def _one_by_one(block: bytes) -> Iterator[Traced]:
+    for kind, payload in messages(block):
+        if kind == _KIND:
+            yield _read(payload)
 
 
 def _read(payload: bytes) -> Traced:
@@ -176,7 +178,6 @@ def _verdict(verdict: bytes | None, policy: bytes | None) -> Verdict:
     return _NAMES.get(_word(code), "") if code else ""
 
 
-@lru_cache(maxsize=2048)
 def headers(network: bytes, transport: bytes) -> Headers | None:
     """Identify a packet by its network and transport headers; None if too short to be the lab's."""
     if network[0] >> 4 == 4:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lab.observe.chains import ChainKey, Hooked
 from lab.observe.nftrace import Headers, Message, Traced
 from lab.observe.places import stage
 from lab.observe.xtrace import Line
+from lab.observe.xtrace import Traced as Logged
 from lab.points import Point
 
 _PF = {2: "ip", 10: "ip6"}
@@ -32,8 +33,8 @@ class Pass:
     hook: str
     priority: int
     point: Point | None = None
-    messages: list[Message] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    messages: Sequence[Message] = ()
+    lines: Sequence[Line] = ()
     stage: int = 0
     reroutes: bool = False
 
@@ -49,13 +50,14 @@ class Chains:
     bases: Mapping[ChainKey, Hooked]
     probes: Mapping[str, Point]
     table: str
-    _found: dict[Message, Start | None] = field(default_factory=dict)
+    _found: dict[int, tuple[Message, Start | None]] = field(default_factory=dict)
 
     def start(self, message: Message) -> Start | None:
         """Tell where a packet is of whose pass this is the first message."""
-        if message not in self._found:
-            self._found[message] = self._look_up(message)
-        return self._found[message]
+        found = self._found.get(id(message))  # kept here, so that the id stays its own
+        if found is None or found[0] is not message:
+            found = self._found[id(message)] = message, self._look_up(message)
+        return found[1]
 
     def _look_up(self, message: Message) -> Start | None:
         if message.table == self.table:
@@ -70,38 +72,35 @@ class Chains:
 
 def nft_passes(traced: Iterable[Traced], chains: Chains) -> Iterator[Pass]:
     """Group nftables trace messages."""
-    current: dict[bytes, Pass] = {}
+    current: dict[bytes, list[Message]] = {}
+    where = chains.start
     for identity, message, headers in traced:
         if headers is None:
             if identity in current:
-                current[identity].messages.append(message)
+                current[identity].append(message)
             continue
-        start = chains.start(message)
+        start = where(message)
         if start is not None:
             hook, priority, point, again = start
-            started = Pass(headers, hook, priority, point, [message], reroutes=again)
-            current[identity] = started
-            yield started
+            mine = current[identity] = [message]
+            yield Pass(headers, hook, priority, point, mine, (), 0, again)
 
 
-def legacy_passes(lines: Iterable[Line]) -> Iterator[Pass]:
+def legacy_passes(logged: Iterable[Logged]) -> Iterator[Pass]:
     """Group TRACE lines of legacy tables; each ends with a terminal rule or the policy."""
-    current: Pass | None = None
-    for line in lines:
-        same = (
-            current is not None
-            and current.lines[-1].kind != "policy"
-            and current.headers.packet == line.headers.packet
-            and (current.lines[0].table, current.hook) == (line.table, line.hook)
-        )
-        if same and current is not None:
-            current.lines.append(line)
-            continue
-        priority = stage(line.table, line.hook)
-        again = (line.table, line.hook) == ("mangle", "output")
-        at = 0 if priority is None else priority
-        current = Pass(line.headers, line.hook, at, lines=[line], reroutes=again)
-        yield current
+    packet: bytes | None = None
+    table = hook = ""
+    lines: list[Line] = []
+    for line, headers in logged:
+        if (line.table, line.hook, headers.packet) == (table, hook, packet):
+            lines.append(line)
+        else:
+            table, hook, packet, lines = line.table, line.hook, headers.packet, [line]
+            priority = stage(table, hook)
+            at = 0 if priority is None else priority
+            yield Pass(headers, hook, at, None, (), lines, 0, (table, hook) == ("mangle", "output"))
+        if line.kind == "policy":
+            packet = None
 
 
 def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
@@ -120,8 +119,10 @@ def merge(nft: list[Pass], legacy: list[Pass]) -> list[Pass]:
             position += 1
         one.stage = position
     merged = list(nft)
+    index, mark = 0, None
     for one in legacy:
-        merged.insert(_place(merged, one), one)
+        index, mark = _place(merged, one, index, mark)
+        merged.insert(index, one)
     return merged
 
 
@@ -133,16 +134,22 @@ def _number(passes: list[Pass]) -> None:
         after.stage = number
 
 
-def _place(merged: list[Pass], one: Pass) -> int:
-    mark: int | None = None
-    for index, other in enumerate(merged):
-        if (other.stage, other.priority) > (one.stage, one.priority):
-            return index
-        tie = (other.stage, other.priority) == (one.stage, one.priority) and not other.lines
-        if tie and mark == one.first_mark() and _ends_last(merged, index, one):
-            return index
+def _place(merged: list[Pass], one: Pass, start: int, mark: int | None) -> tuple[int, int | None]:
+    """Return where a pass belongs, from ``start`` on, and the mark with which the packet got there.
+
+    ``mark`` is the one with which it got to ``start``.
+    """
+    mine = one.stage, one.priority
+    for index in range(start, len(merged)):
+        other = merged[index]
+        at = other.stage, other.priority
+        if at > mine:
+            return index, mark
+        tie = at == mine and not other.lines and mark == one.first_mark()
+        if tie and _ends_last(merged, index, one):
+            return index, mark
         mark = other.messages[-1].mark if other.messages else mark
-    return len(merged)
+    return len(merged), mark
 
 
 def _ends_last(merged: list[Pass], index: int, first: Pass) -> bool:
@@ -155,3 +162,24 @@ def _ends_last(merged: list[Pass], index: int, first: Pass) -> bool:
     if following is None:
         return merged[index].messages[0].mark == first.lines[-1].mark
     return following.messages[0].mark == left_with
+
+
+Met = dict[bytes, list[Pass]]
+"""The passes through one namespace, packet by packet."""
+
+
+def by_packet(steps: Iterable[Sequence[Pass]]) -> Met:
+    """Group the passes through one namespace by packet, each packet's in the order of time.
+
+    Every step holds those through nftables, then those through legacy tables.
+    """
+    nft: Met = {}
+    legacy: Met = {}
+    for one in itertools.chain.from_iterable(steps):
+        kind = legacy if one.lines else nft
+        packet = one.headers.packet
+        if packet in kind:
+            kind[packet].append(one)
+        else:
+            kind[packet] = [one]
+    return {packet: merge(nft.get(packet, []), legacy.get(packet, [])) for packet in nft | legacy}

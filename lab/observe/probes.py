@@ -15,12 +15,12 @@ have switched it on already.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from lab.kernel.netlink import Netfilter, attribute, each
+from lab.kernel.netlink import Netfilter, attribute
 from lab.points import CONNTRACK, FIRST, Point
 from lab.traffic.flow import Family
 from lab.traffic.packets import MAGIC, TAG_BYTES
@@ -57,14 +57,8 @@ _SETS = f"""
 """
 
 
-class Note(NamedTuple):
-    """What the recorder holds of one packet at one point."""
-
-    point: Point
-    packet: bytes
-    mark: int
-    ctmark: int | None
-    outer: bool = False
+Noted = tuple[int, bytes, int, bool]
+"""One packet at one point: the id() of the Point, the packet, its mark, whether a tunnel's."""
 
 
 def rulesets(
@@ -136,16 +130,24 @@ def _add(into: str, number: int, kind: Kind, words: str) -> str:
     return f"add @{into} {{ {key} }} "
 
 
-def read(socket: Netfilter, points: tuple[Point, ...]) -> Iterator[Note]:
-    """Read everything the recorder noted in the namespace of ``socket``."""
+def read(socket: Netfilter, points: tuple[Point, ...]) -> Iterator[tuple[Noted, int | None]]:
+    """Read everything the recorder noted in the namespace of ``socket``, with the ctmarks.
+
+    Raises OSError where an element is laid out otherwise: nf_tables_api.c, nf_tables_fill_setelem.
+    """
+    ids = [id(point) for point in points]
     for into, words in ((_PLAIN, 1), (_TRACKED, 2)):
-        layout = struct.Struct(f"=I{TAG_BYTES}s{words}I")
+        # The element, NFTA_SET_ELEM_KEY and NFTA_DATA_VALUE have a header each.
+        layout = struct.Struct(f"=H10xI{TAG_BYTES}s{words}I")
         for block in socket.dump(_GETSETELEM, _INET, _named(1, TABLE) + _named(2, into)):
-            for element in each(block.get(3, b"")):
-                # NFTA_SET_ELEM_KEY holds NFTA_DATA_VALUE: two headers, then the key.
-                number, packet, mark, *ctmark = layout.unpack_from(element, 8)
+            elements = block.get(3, b"")
+            if len(elements) % layout.size:
+                raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
+            for length, number, packet, mark, *ctmark in layout.iter_unpack(elements):
+                if length != layout.size:
+                    raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
                 outer, point = divmod(number, OUTER)
-                yield Note(points[point], packet, mark, ctmark[0] if ctmark else None, bool(outer))
+                yield (ids[point], packet, mark, bool(outer)), ctmark[0] if ctmark else None
 
 
 def _named(kind: int, text: str) -> bytes:

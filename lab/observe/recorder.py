@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lab.kernel import template
 from lab.kernel.netlink import Netfilter, lost
 from lab.observe import carried, nftrace, probes, xtrace
 from lab.observe.chains import ChainKey, base_chains, rule_handles
-from lab.observe.passes import Chains, Pass, legacy_passes, merge, nft_passes
+from lab.observe.passes import Chains, Met, Pass, by_packet, legacy_passes, nft_passes
 from lab.points import Point
 from lab.topology.build import Network
 
@@ -106,13 +105,13 @@ class Recorder:
                 raise
             self.lost.append(f"trace messages were lost on {watch.node}: receive buffer full")
 
-    def cut(self) -> dict[str, list[Pass]]:
-        """Return the passes since the last cut, per node and in order, and forget them."""
+    def cut(self) -> dict[str, Met]:
+        """Return the passes since the last cut, per node and packet, and forget them."""
         self.drain()
         last = self._taken()
         steps = [*self.steps, carried.told(last, b"") if self.carries else last]
         self.steps = []
-        return {node: _merged(p for step in steps for p in step[node]) for node in self.watches}
+        return {node: by_packet(step[node] for step in steps) for node in self.watches}
 
     def _taken(self) -> dict[str, list[Pass]]:
         found = {}
@@ -121,11 +120,13 @@ class Recorder:
             watch.traced, watch.logged = [], []
         return found
 
-    def notes(self) -> Iterable[probes.Note]:
-        """Read what the recorders noted, in every namespace."""
+    def notes(self) -> dict[probes.Noted, int | None]:
+        """Read what the recorders noted, in every namespace, with the ctmarks."""
+        found: dict[probes.Noted, int | None] = {}
         for watch in self.watches.values():
             if watch.noted:
-                yield from probes.read(watch.query, watch.points)
+                found.update(probes.read(watch.query, watch.points))
+        return found
 
     def close(self) -> None:
         """Close the sockets."""
@@ -140,15 +141,3 @@ def _passes(watch: Watch) -> list[Pass]:
     """List the passes that were received of one namespace: of nftables, then of legacy tables."""
     nft = nft_passes(nftrace.decode_all(watch.traced), watch.chains)
     return [*nft, *legacy_passes(xtrace.decode_all(watch.logged))]
-
-
-def _merged(passes: Iterable[Pass]) -> list[Pass]:
-    """Put the passes of one namespace in order: packet by packet, each in time."""
-    packets: dict[bytes, list[Pass]] = {}
-    for one in passes:
-        packets.setdefault(one.headers.packet, []).append(one)
-    return [
-        one
-        for mine in packets.values()
-        for one in merge([p for p in mine if not p.lines], [p for p in mine if p.lines])
-    ]

@@ -10,30 +10,39 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from lab.kernel.netlink import Netfilter, attribute, attributes, messages
+from lab.kernel.netlink import Attributes, Netfilter, attribute, attributes, messages
 from lab.observe.nftrace import Headers, headers
 from lab.traffic.packets import inside
 
 _CONFIG, _PACKET = (4 << 8) | 1, 4 << 8
 _CFG_CMD, _CFG_MODE, _CFG_QTHRESH = 1, 2, 5
 _BIND, _COPY_PACKET = 1, 2
-_RANGE = 192
+_RANGE, _LEAST = 192, 20
 _HEADER, _MARK, _PAYLOAD, _PREFIX = 1, 2, 9, 10
 _GROUP = 0
+_LOGGED, _LENGTH = struct.pack("=H", _PACKET), struct.Struct("=H")
+_ATTRIBUTE = struct.Struct("=HH")
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _LINE = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?")
+
+# Where the packet's attribute begins, with the first byte of the packet, and the attribute that may
+# stand before it: the time. What is before both repeats.
+_PACKETS_AT = ((b"\x09\0\x45", 20), (b"\x09\0\x60", 40))
+_TIME = struct.pack("=HH", 20, 3)
+_FRONT, _REMEMBERED = 20, 1 << 15
 
 Kind = Literal["rule", "return", "policy"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One TRACE line; ``number`` counts the chain's rules from 1, ``mark`` is before the target."""
+class Line(NamedTuple):
+    """One TRACE line without what is the packet's own; the same for many packets.
+
+    ``number`` counts the chain's rules from 1, ``mark`` is before the target.
+    """
 
     hook: str
     table: str
@@ -41,7 +50,9 @@ class Line:
     kind: Kind
     number: int
     mark: int
-    headers: Headers
+
+
+Traced = tuple[Line, Headers]
 
 
 def listen(receive_buffer: int, family: str) -> Netfilter:
@@ -57,29 +68,86 @@ def listen(receive_buffer: int, family: str) -> Netfilter:
     return log
 
 
-def decode_all(raw: Iterable[bytes]) -> Iterator[Line]:
+class _Lines(dict[bytes, Line | None]):
+    """Lines by all that stands before a message's time and packet; None where that is no line."""
+
+    def __missing__(self, front: bytes) -> Line | None:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        is_line = front[4:6] == _LOGGED and _is_whole(front)
+        self[front] = found = _line(attributes(front, _FRONT)) if is_line else None
+        return found
+
+
+def _is_whole(front: bytes) -> bool:
+    """Tell whether a message was cut between two attributes, and not where a value looks so."""
+    offset = _FRONT
+    while offset < len(front):
+        length, _ = _ATTRIBUTE.unpack_from(front, offset)
+        offset += max(length + 3 & ~3, _ATTRIBUTE.size)
+    return offset == len(front)
+
+
+class _Packets(dict[bytes, Headers | None]):
+    """Packets by their network and transport headers."""
+
+    def __missing__(self, key: bytes) -> Headers | None:
+        if len(self) > _REMEMBERED:
+            self.clear()
+        found = self[key] = headers(key[:-20], key[-20:])
+        return found
+
+
+_LINES, _PACKETS = _Lines(), _Packets()
+
+
+def decode_all(raw: Iterable[bytes]) -> Iterator[Traced]:
     """Read received log messages in order, leaving out what is not a TRACE line of the lab's."""
-    for kind, payload in (message for block in raw for message in messages(block)):
-        line = _decode(payload) if kind == _PACKET else None
-        if line is not None:
-            yield line
+    for block in raw:
+        start, packet = _split(block)
+        timed = block[start - 20 : start - 16] == _TIME
+        line = _LINES[block[: start - 20 if timed else start]] if packet else None
+        found = _PACKETS[packet] if line else None
+        if line is not None and found is not None and not found.outer:
+            yield line, found
+        else:
+            yield from _one_by_one(block)
 
 
-def _decode(payload: bytes) -> Line | None:
-    found = attributes(payload, 4)
-    named = _named(found.get(_PREFIX, b""))
-    packet = found.get(_PAYLOAD, b"")
-    if named is None or len(packet) < 20:
-        return None
+def _split(block: bytes) -> tuple[int, bytes]:
+    """Return where the packet's attribute begins and the packet's headers, empty if not found."""
+    for sign, size in _PACKETS_AT:
+        start = block.find(sign, _FRONT) - 2
+        if start > 0 and _LENGTH.unpack_from(block, start)[0] == len(block) - start:
+            return start, block[start + 4 : start + size + 24]
+    return 0, b""
+
+
+def _one_by_one(block: bytes) -> Iterator[Traced]:
+    for kind, payload in messages(block):
+        if kind == _PACKET:
+            found = attributes(payload, 4)
+            line, packet = _line(found), found.get(_PAYLOAD, b"")
+            identity = _identity(packet) if line and len(packet) >= _LEAST else None
+            if line is not None and identity is not None:
+                yield line, identity
+
+
+def _identity(packet: bytes) -> Headers | None:
     size = (packet[0] & 0xF) * 4 if packet[0] >> 4 == 4 else 40
-    identity = headers(packet[:size], packet[size : size + 20])
-    if identity is None:
+    found = headers(packet[:size], packet[size : size + 20])
+    if found is not None and found.outer:
+        carried = inside(packet[size:], packet[9 if packet[0] >> 4 == 4 else 6])
+        return found._replace(packet=carried)
+    return found
+
+
+def _line(found: Attributes) -> Line | None:
+    named = _named(found.get(_PREFIX, b""))
+    if named is None or _HEADER not in found:
         return None
-    if identity.outer:
-        identity = identity._replace(packet=inside(packet[size:], packet[_protocol_at(packet)]))
     mark = struct.unpack("!I", found[_MARK])[0] if _MARK in found else 0
-    hook = _HOOKS[found[_HEADER][2]]
-    return Line(hook, *named, mark, identity)
+    return Line(_HOOKS[found[_HEADER][2]], *named, mark)
 
 
 @lru_cache(maxsize=4096)
@@ -89,7 +157,3 @@ def _named(prefix: bytes) -> tuple[str, str, Kind, int] | None:
         return None
     kind: Kind = match[3]  # type: ignore[assignment]
     return match[1], match[2], kind, int(match[4])
-
-
-def _protocol_at(packet: bytes) -> int:
-    return 9 if packet[0] >> 4 == 4 else 6

@@ -58,8 +58,8 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     _watch(bench, recorder, ruled)
     strange = _list_rules(bench, ruled, listings)
     ran, late = sort_out(_send(bench, recorder, ruled, sandbox, stack))
-    notes = tuple(recorder.notes())
-    late += (one for passes in recorder.cut().values() for one in passes)
+    notes = recorder.notes()
+    late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
     books = keep_books(bench, recorder, notes)
     flows = tuple(record(one, books) for one in ran)
     return Run(
@@ -68,7 +68,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         rules=books.rules,
         policy=books.policy,
         flows=flows,
-        lost=(*strange, *missed(recorder, notes, flows, late)),
+        lost=(*strange, *missed(recorder, notes, books, late)),
         seconds=round(time.perf_counter() - started, 4),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.native import bpf_text
@@ -11,11 +11,10 @@ from lab.native.rule import Rule
 from lab.observe.assemble import Lookups
 from lab.observe.chains import ChainKey
 from lab.observe.journey import Roads, timelines
-from lab.observe.nftrace import Headers
-from lab.observe.passes import Pass
-from lab.observe.probes import Note
+from lab.observe.passes import Met, Pass
+from lab.observe.probes import Noted
 from lab.observe.recorder import Recorder
-from lab.record import Dropped, Fate, FlowRun, PolicyRule, Reading, Timeline
+from lab.record import Dropped, Fate, FlowRun, PolicyRule, Timeline
 from lab.rules import iproute
 from lab.rules.apply import Site
 from lab.runner.bench import Bench
@@ -23,7 +22,7 @@ from lab.traffic.packets import read_tag
 from lab.traffic.send import Call, Outcome
 
 _FAMILIES = {2: "ip", 10: "ip6"}
-Passes = Mapping[str, Sequence[Pass]]
+Passes = Mapping[str, Met]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +44,14 @@ class Books:
     roads: dict[str, Roads]
 
 
-def keep_books(bench: Bench, recorder: Recorder, notes: Sequence[Note]) -> Books:
-    """Index the rules of every node and the ctmarks that the recorders noted.
-
-    Points are told by identity: notes and passes have them from the watch, thousands of times.
-    """
+def keep_books(bench: Bench, recorder: Recorder, notes: Mapping[Noted, int | None]) -> Books:
+    """Index the rules of every node and the ctmarks that the recorders noted."""
     rules = tuple(r for site in bench.sites.values() for r in site.installed.everything())
     numbers = {id(rule): number for number, rule in enumerate(rules)}
-    ctmarks = {(id(n.point), n.packet, n.mark, n.outer): n.ctmark for n in notes}
     node = bench.sites["node"]
     policy = iproute.policy_rules(bench.network.routers["node"], node.installed, rules)
     lookups = {
-        name: _lookups(site, recorder, rules, numbers, ctmarks)
+        name: _lookups(site, recorder, rules, numbers, notes)
         for name, site in bench.sites.items()
         if name in recorder.watches
     }
@@ -76,7 +71,7 @@ def _lookups(
     recorder: Recorder,
     rules: tuple[Rule, ...],
     numbers: Mapping[int, int],
-    ctmarks: Mapping[tuple[int, bytes, int, bool], int | None],
+    notes: Mapping[Noted, int | None],
 ) -> Lookups:
     by_handle = _by_handle(site, recorder.watches[site.node].handles, numbers)
     legacy = site.installed.legacy
@@ -100,7 +95,7 @@ def _lookups(
     return Lookups(
         site.node,
         rules,
-        lambda point, packet, mark, outer: ctmarks.get((id(point), packet, mark, outer)),
+        notes,
         nft_rule,
         legacy_rule,
         programs,
@@ -128,22 +123,37 @@ def sort_out(everything: Sequence[Ran]) -> tuple[list[Ran], list[Pass]]:
     late: list[Pass] = []
     own: list[Ran] = []
     for ran in everything:
-        passes: dict[str, list[Pass]] = {node: [] for node in ran.passes}
-        for node, found in ran.passes.items():
-            for one in found:
-                (passes[node] if _belongs(one.headers, ran.call, ports) else late).append(one)
-        own.append(replace(ran, passes=passes))
+        others = {
+            packet
+            for packet in {packet for met in ran.passes.values() for packet in met}
+            if not _belongs(packet, ran, ports)
+        }
+        late += (one for packet in others for one in _passes(packet, ran.passes))
+        kept = {
+            node: {packet: found for packet, found in met.items() if packet not in others}
+            for node, met in ran.passes.items()
+        }
+        own.append(replace(ran, passes=kept) if others else ran)
     return own, late
 
 
-def _belongs(headers: Headers, call: Call, ports: Container[int]) -> bool:
-    tag = read_tag(headers.packet)
-    if call.flow.protocol == "udp":
-        return tag is not None and tag[0] == call.number
-    others = call.port not in (headers.source_port, headers.port) and (
-        headers.source_port in ports or headers.port in ports
-    )
-    return not others
+def _passes(packet: bytes, passes: Passes) -> Iterator[Pass]:
+    for met in passes.values():
+        yield from met.get(packet, ())
+
+
+def _belongs(packet: bytes, ran: Ran, ports: Container[int]) -> bool:
+    """Tell whether a packet is the flow's: by its tag, of TCP by the client's port.
+
+    Masquerading may choose the port of another flow, so all counts that was seen of the packet.
+    """
+    if ran.call.flow.protocol == "udp":
+        tag = read_tag(packet)
+        return tag is not None and tag[0] == ran.call.number
+    seen = [p.headers for p in _passes(packet, ran.passes)]
+    if any(ran.call.port in (h.source_port, h.port) for h in seen):
+        return True
+    return not any(h.source_port in ports or h.port in ports for h in seen)
 
 
 def record(ran: Ran, books: Books) -> FlowRun:
@@ -197,23 +207,20 @@ def _taken(lines: Sequence[Timeline]) -> str:
 
 
 def missed(
-    recorder: Recorder, notes: Sequence[Note], flows: Sequence[FlowRun], late: Iterable[Pass]
+    recorder: Recorder, notes: Iterable[Noted], books: Books, late: Iterable[Pass]
 ) -> tuple[str, ...]:
     """List what the recorders noted but the trace lacks: without it no rule can be blamed.
 
     ``late`` are passes that were traced when no flow was running any more.
     """
-    traced = {
-        (id(event.point), line.packet, event.outer)
-        for flow in flows
-        for line in flow.timelines
-        for event in line.events
-        if isinstance(event, Reading)
+    read = {
+        (id(one.point), one.headers.packet, one.messages[0].mark, one.headers.outer)
+        for one in late
+        if one.point is not None
     }
-    for one in late:
-        traced.add((id(one.point), one.headers.packet.hex(), one.headers.outer))
-    noted = {(id(note.point), note.packet.hex(), note.outer): note.point for note in notes}
-    untraced = sorted({str(noted[key]) for key in noted.keys() - traced})
+    read = read.union(*(lookups.read for lookups in books.lookups.values()))
+    points = {id(point): point for watch in recorder.watches.values() for point in watch.points}
+    untraced = sorted({str(points[noted[0]]) for noted in set(notes) - read})
     return (
         *dict.fromkeys(recorder.lost),
         *(f"packets recorded at {point} were not traced" for point in untraced),

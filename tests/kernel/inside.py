@@ -189,7 +189,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         calls = benches.calls(bench)
         switchboard.listen(calls)
         outcomes = [str(switchboard.run(call)) for call in calls]
-        passes = sum(map(len, recorder.cut().values()))
+        passes = sum(len(mine) for met in recorder.cut().values() for mine in met.values())
         with bench.network.namespaces["node"].inside(place.home):
             count = Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text()
         return int(count), outcomes, passes

@@ -8,6 +8,7 @@ from lab.native.rule import Rule
 from lab.observe.assemble import Lookups, events
 from lab.observe.nftrace import Headers, Message
 from lab.observe.passes import Pass
+from lab.observe.probes import Noted
 from lab.points import Point
 from lab.record import Write
 
@@ -27,11 +28,14 @@ def message(handle: int, mark: int) -> Message:
 
 def shares(rules: list[Rule], marks: list[int], after: int) -> list[tuple[str, int, int]]:
     """List the writes to a ctmark of 0 that was read as ``after`` behind the rules."""
-    noted = {FIRST: 0, SECOND: after}
+    noted: dict[Noted, int | None] = {
+        (id(FIRST), HEADERS.packet, marks[0], False): 0,
+        (id(SECOND), HEADERS.packet, marks[-1], False): after,
+    }
     lookups = Lookups(
         "node",
         rules,
-        lambda point, *_: noted[point],
+        noted,
         lambda family, table, chain, handle: handle - 1,
         lambda table, chain, position: None,
     )

@@ -31,9 +31,9 @@ def rules(hook: str, priority: int, mark: int) -> Pass:
     return Pass(HEADERS, hook, priority, None, [message(mark)])
 
 
-def legacy(hook: str, table: str, mark: int, kind: str = "policy") -> Line:
+def legacy(hook: str, table: str, mark: int, kind: str = "policy") -> tuple[Line, Headers]:
     """Make a TRACE line."""
-    return Line(hook, table, hook.upper(), kind, 1, mark, HEADERS)  # type: ignore[arg-type]
+    return Line(hook, table, hook.upper(), kind, 1, mark), HEADERS  # type: ignore[arg-type]
 
 
 def order(passes: list[Pass]) -> list[tuple[str, int, str]]:
