@@ -1,70 +1,23 @@
-"""Load policy rules, routes and links with ``ip -batch``, and read policy rules back."""
+"""Read the policy rules of a node back, and tell whose they are."""
 
 from __future__ import annotations
 
 import ipaddress
 import itertools
-import re
 import socket
 import struct
 from dataclasses import replace
 
-from lab.errors import EntryError, RuleRefused
-from lab.kernel import command
 from lab.kernel.netlink import attributes
 from lab.kernel.route import Router
 from lab.marks import WORD, Mark
-from lab.native.lines import lines
 from lab.native.rule import Rule
 from lab.record import PolicyRule
-from lab.registry.software import Ruleset
 from lab.rules.installed import Installed
 
-# 'ip netns exec' and 'ip vrf exec' start programs: only objects that cannot are let through.
-_OBJECTS = ("rule", "route", "link", "address", "addr", "neighbour", "neigh", "xfrm", "tunnel")
-_FORBIDDEN = {"netns", "exec", "obj", "object", "object-file", "pinned"}  # or reads a file
-_FAILED = re.compile(r"Command failed -:(\d+)")
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _KERNEL_RULES = (0, 32766, 32767)
 _TABLES = {253: "default", 254: "main", 255: "local"}
-
-
-def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
-    """Run one batch of ``ip`` lines in the current namespace.
-
-    Raises EntryError for an object that is not allowed and RuleRefused with file and line.
-    """
-    found = list(lines(ruleset.text, ruleset.source))
-    for line in found:
-        words = line.text.split()
-        if words[0] not in _OBJECTS or not _FORBIDDEN.isdisjoint(words):
-            raise EntryError(
-                f"{ruleset.file}:{ruleset.line + line.number}: {line.text!r} is not allowed; "
-                f"expected a line that begins with one of {', '.join(_OBJECTS)}"
-            )
-    family = "-4" if installed.family == "ipv4" else "-6"
-    text = "\n".join(line.text for line in found) + "\n"
-    result = command.run(("ip", family, "-batch", "-"), text)
-    if result.status:
-        failed = _FAILED.search(result.error)
-        line = found[int(failed[1]) - 1 if failed else 0]
-        reason = result.error.splitlines()[0] if result.error else f"status {result.status}"
-        raise RuleRefused(
-            f"{ruleset.file}:{ruleset.line + line.number}: ip refused {line.text!r}: {reason}"
-        )
-    for line in found:
-        rule = Rule(
-            software,
-            "ip",
-            line.text.split()[0],
-            "",
-            line.text,
-            source=line.source,
-            file=ruleset.file,
-            line=ruleset.line + line.number,
-        )
-        is_policy = line.text.startswith("rule add")
-        (installed.policy if is_policy else installed.others).append(rule)
 
 
 def policy_rules(

@@ -27,14 +27,17 @@ def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) ->
     All are of one variant of iptables.
     Raises RuleRefused with file and line where iptables-restore does not take a rule.
     """
-    replayed = [(ruleset, change) for ruleset in rulesets for change in _changes(ruleset)]
-    program = f"{_program(installed.family, rulesets[0].variant or installed.variant)}-restore"
+    variant = rulesets[0].variant or installed.variant
+    keyword = installed.keyword if variant == "nft" else ""
+    noted = [pair for ruleset in rulesets for pair in _noted(software, ruleset, keyword)]
+    program = f"{_program(installed.family, variant)}-restore"
     result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
     if result.status:
         _check_users(rulesets)
         raise RuleRefused(_refusal(program, result.error, rulesets))
-    for ruleset, change in replayed:
-        _note(change, software, ruleset, installed)
+    ledger = installed.legacy if variant == "legacy" else installed.nftables
+    for change, rule in noted:
+        ledger.apply(change, rule)
 
 
 def _check_users(rulesets: Sequence[Ruleset]) -> None:
@@ -50,16 +53,20 @@ def _check_users(rulesets: Sequence[Ruleset]) -> None:
         )
 
 
-def _changes(ruleset: Ruleset) -> tuple[Change, ...]:
+@lru_cache(maxsize=512)
+def _noted(software: str, ruleset: Ruleset, keyword: str) -> tuple[tuple[Change, Rule], ...]:
+    """List the changes that a ruleset makes, by the ledger's tables, and the rule of each."""
     try:
-        return _read(ruleset.text, ruleset.source)
+        return tuple(
+            (_of_family(change, keyword), _rule(change, software, ruleset))
+            for change in changes(ruleset.text, ruleset.source)
+        )
     except ValueError as problem:
         raise EntryError(placed(str(problem), ruleset.file, ruleset.line)) from None
 
 
-@lru_cache(maxsize=512)
-def _read(text: str, source: str) -> tuple[Change, ...]:
-    return tuple(changes(text, source))
+def _of_family(change: Change, keyword: str) -> Change:
+    return replace(change, table=f"{keyword} {change.table}") if keyword else change
 
 
 def _program(family: Family, variant: Variant) -> str:
@@ -103,8 +110,8 @@ def _text(ruleset: Ruleset, number: int) -> str:
     return ruleset.text.split("\n")[number].strip()
 
 
-def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed) -> None:
-    rule = Rule(
+def _rule(change: Change, software: str, ruleset: Ruleset) -> Rule:
+    return Rule(
         software,
         "iptables",
         change.table,
@@ -114,11 +121,6 @@ def _note(change: Change, software: str, ruleset: Ruleset, installed: Installed)
         file=ruleset.file,
         line=ruleset.line + change.number,
     )
-    if (ruleset.variant or installed.variant) == "legacy":
-        installed.legacy.apply(change, rule)
-    else:
-        table = f"{installed.keyword} {change.table}"
-        installed.nftables.apply(replace(change, table=table), rule)
 
 
 def list_rules(installed: Installed) -> None:

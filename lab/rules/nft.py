@@ -34,8 +34,8 @@ def install(software: str, ruleset: Ruleset, installed: Installed, nft: Nft) -> 
         # libnftables names no line of a buffer; the program does, of its input.
         told = command.run(("nft", "-c", "-f", "-"), ruleset.text + "\n").error
         raise RuleRefused(_refusal(told or error, ruleset))
-    for found in _rules(ruleset.text, ruleset.source):
-        _note(found, software, ruleset, installed)
+    for change, rule in _noted(software, ruleset):
+        installed.nftables.apply(change, rule)
 
 
 @lru_cache(maxsize=512)
@@ -44,8 +44,9 @@ def _check(text: str) -> None:
 
 
 @lru_cache(maxsize=512)
-def _rules(text: str, source: str) -> tuple[nft_text.NftRule, ...]:
-    return tuple(nft_text.rules(text, source))
+def _noted(software: str, ruleset: Ruleset) -> tuple[tuple[Change, Rule], ...]:
+    found = nft_text.rules(ruleset.text, ruleset.source)
+    return tuple(_note(one, software, ruleset) for one in found)
 
 
 def _refusal(error: str, ruleset: Ruleset) -> str:
@@ -57,7 +58,7 @@ def _refusal(error: str, ruleset: Ruleset) -> str:
     return f"{ruleset.file}:{ruleset.line + number - 1}: nft refused {text!r}: {reason}"
 
 
-def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: Installed) -> None:
+def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset) -> tuple[Change, Rule]:
     rule = Rule(
         software,
         "nft",
@@ -78,7 +79,7 @@ def _note(found: nft_text.NftRule, software: str, ruleset: Ruleset, installed: I
         found.number,
         found.source,
     )
-    installed.nftables.apply(change, rule)
+    return change, rule
 
 
 def list_rules(installed: Installed, nft: Nft) -> None:
