@@ -5,6 +5,8 @@ A run can be saved, read back and judged again without root; see ``lab.codec``.
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +16,14 @@ from lab.points import Point
 from lab.scenario import Experiment
 from lab.traffic.flow import Direction, Expectation, Field
 
+# What the kernel answers for a policy rule of each action (net/ipv4/fib_rules.c).
+_REFUSALS = {
+    "blackhole": os.strerror(errno.EINVAL),
+    "unreachable": os.strerror(errno.ENETUNREACH),
+    "prohibit": os.strerror(errno.EACCES),
+}
+# What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
+_DISBELIEF = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 Verdict = Literal["accept", "drop", "jump", "goto", "return", "continue", "stolen", "queue", ""]
 
 
@@ -85,6 +95,12 @@ class Routed:
     route: str
     device: str
     refusal: str = ""
+
+    @property
+    def disbelieved(self) -> bool:
+        """Tell whether the source address was refused, and not the way: by no policy rule."""
+        came_in = self.hook == "prerouting" and self.policy is None
+        return came_in and self.refusal in _DISBELIEF
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,11 @@ class PolicyRule:
     rule: int | None
     text: str
     suppress: int = -1
+
+    @property
+    def refusal(self) -> str:
+        """Return the kernel's error for a packet that it refuses, empty if it does not."""
+        return _REFUSALS.get(self.action, "")
 
 
 @dataclass(frozen=True, slots=True)

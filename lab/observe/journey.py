@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +20,6 @@ LookUp = Callable[[Lookup], Answer]
 _SEALED = "the tunnel's packet arrived, and nothing came out of it"
 _TABLES = {253: "default", 254: "main", 255: "local"}
 _MAIN, _LOCAL = 254, 255
-# What fib_validate_source() answers instead of a route (net/ipv4/fib_frontend.c).
-_UNBELIEVED = (os.strerror(errno.EINVAL), os.strerror(errno.EXDEV))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +216,7 @@ def _policy_of(end: Pass) -> str:
 def _reason(hook: str, routed: Sequence[Routed]) -> str:
     if hook == "postrouting":
         return "left the node and was not received"
-    if routed and routed[-1].refusal in _UNBELIEVED:
+    if routed and routed[-1].disbelieved:
         return "source validation refused it (martian source or rp_filter)"
     if routed and routed[-1].refusal:
         return f"no route: {routed[-1].refusal}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 from collections.abc import Sequence
 
 from lab.kernel.route import Answer, Lookup
 from lab.record import PolicyRule
 
-_REFUSING = ("unreachable", "prohibit", "blackhole")
+# What a node that does not forward says of whatever it does not let in (net/ipv4/route.c,
+# ip_route_input_slow).
+_NOT_FORWARDED = os.strerror(errno.EHOSTUNREACH)
 
 
 def choose(policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: str) -> int | None:
@@ -17,12 +21,12 @@ def choose(policy: Sequence[PolicyRule], question: Lookup, answer: Answer, iif: 
     The kernel names the table that answered but not the rule; of the rules that match the packet
     it tries them in order, so the first one with that table is the one, unless it passes over
     routes of so short a prefix (suppress_prefixlength). With an error, the first
-    matching rule whose action refuses is the one. A local packet has ``iif`` ``lo``.
+    matching rule that refuses with it is the one. A local packet has ``iif`` ``lo``.
     """
     for index, rule in enumerate(policy):
         if not _matches(rule, question, iif):
             continue
-        if answer.error and rule.action in _REFUSING:
+        if rule.refusal and answer.error in (rule.refusal, _NOT_FORWARDED):
             return index
         leads = rule.action == "lookup" and rule.table == answer.table
         if not answer.error and leads and _length(answer.prefix) > rule.suppress:

@@ -110,9 +110,11 @@ def _rule(
 
 
 def chain(rule: Rule, priority: int) -> str:
-    """Say where a rule stands: table and chain, or policy routing."""
+    """Say where a rule stands: table and chain, policy routing, or a sysctl."""
     if rule.tool == "ip":
         return "policy routing (ip rule)"
+    if rule.tool == "sysctl":
+        return "sysctl"
     table = f"table {rule.table}" if rule.table else f"priority {priority_text(priority)}"
     return f"{table}, chain {rule.chain}" if rule.chain else table
 

@@ -22,7 +22,8 @@ _TRANSLATES = re.compile(
 _DIVERTS = re.compile(
     r"(?:-j|--jump) (?:REDIRECT|TPROXY|DNAT)\b|(?:^| )(?:redirect|tproxy|dnat)(?: |$)"
 )
-_VALIDATES = re.compile(r"\b(src_valid_mark|rp_filter|accept_local)\b")
+# What makes source validation stricter; 2 is the rp_filter that every interface has anyway.
+_VALIDATES = re.compile(r"\b(?:src_valid_mark *= *1|rp_filter *= *1|accept_local *= *0)\b")
 
 
 def classify(
@@ -47,7 +48,7 @@ def classify(
         return Outcome.REWRITTEN, reason, _renamed(run, base, seen, owner)
     culprit = (
         next(_drops(run, seen), None)
-        or next(_validation(run, seen, owner), None)
+        or next(_validation(run, owner, 0) if _disbelieved(seen) else iter(()), None)
         or next(_hits(run, seen, owner, _DIVERTS), None)
     )
     return Outcome.DROPPED, seen.fate.end or "lost", culprit
@@ -61,10 +62,20 @@ def _misrouted(
     if turned is None:
         return _departed(run, base, seen)
     was, now = turned
-    by = _policy(run, now) or next(_hits(run, seen, owner, _DIVERTS), None)
+    by = _policy(run, now)
+    if now.disbelieved:
+        by = next(_validation(run, owner, now.mark), None)
+    by = by or next(_hits(run, seen, owner, _DIVERTS), None)
     if by is not None and by.rule.software == owner:
         by = _marked_for(run, seen, by, now) or by
-    return f"routed to {_way(now)} instead of {_way(was)}", by
+    return _instead(was, now), by
+
+
+def _instead(was: Routed, now: Routed) -> str:
+    if not now.refusal:
+        return f"routed to {_way(now)} instead of {_way(was)}"
+    who = "by source validation " if now.disbelieved else ""
+    return f"refused {who}({now.refusal}) instead of routed to {_way(was)}"
 
 
 def _renamed(run: Run, base: FlowRun, seen: FlowRun, owner: str) -> Culprit | None:
@@ -234,13 +245,15 @@ def _hits(run: Run, seen: FlowRun, owner: str, target: re.Pattern[str]) -> Itera
                     )
 
 
-def _validation(run: Run, seen: FlowRun, owner: str) -> Iterator[Culprit]:
+def _disbelieved(seen: FlowRun) -> bool:
+    return "ended on node " in seen.fate.end and "source validation" in seen.fate.end
+
+
+def _validation(run: Run, owner: str, mark: int) -> Iterator[Culprit]:
     """Find the sysctl of another software that makes source validation refuse a packet."""
-    if "ended on node " not in seen.fate.end or "source validation" not in seen.fate.end:
-        return
     for rule in run.rules:
         if rule.tool == "sysctl" and rule.software != owner and _VALIDATES.search(rule.written):
-            yield Culprit(rule, "node", "prerouting", 0, 0, 0)
+            yield Culprit(rule, "node", "prerouting", 0, mark, mark)
 
 
 def _drops(run: Run, seen: FlowRun) -> Iterator[Culprit]:

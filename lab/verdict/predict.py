@@ -69,8 +69,7 @@ _SHOWS: dict[Kind, frozenset[Outcome]] = {
     "capture": frozenset({Outcome.MISROUTED, Outcome.DROPPED, Outcome.INCONCLUSIVE}),
     "pod network": _FATES | {Outcome.INCONCLUSIVE},
 }
-_MARTIAN = re.compile(r"Invalid argument|source validation")
-_UNSENT = re.compile(r"sendto: ")
+_MARTIAN = re.compile(r"by source validation|ended on (?P<node>\S+) .*source validation")
 _CAPTURES = re.compile(r"(?:-j|--jump) (?:REDIRECT|TPROXY)\b|\b(?:redirect|tproxy) to\b")
 _TRANSLATES = re.compile(
     r"(?:-j|--jump) (?:MASQUERADE|SNAT)\b|\bmasquerade\b|\bsnat (?:ip6? )?(?:prefix )?to\b"
@@ -105,7 +104,8 @@ class Hazard:
         if self.flows and verdict.flow not in self.flows:
             return False
         if self.kind == "source check":
-            return bool(_MARTIAN.search(verdict.reason)) and not _UNSENT.match(verdict.reason)
+            found = _MARTIAN.search(verdict.reason)
+            return found is not None and found["node"] in (None, self.by and self.by.node)
         if self.kind == "drop" and verdict.culprit is None:
             ended = f"rule: {self.by.software}" if self.by else "policy drop of"
             return ended in verdict.reason

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -24,12 +22,6 @@ class Writer:
 
 
 Owners = dict[int, Writer | None]
-# What the kernel answers for a policy rule of each action (net/ipv4/fib_rules.c).
-_REFUSES = {
-    "blackhole": errno.EINVAL,
-    "unreachable": errno.ENETUNREACH,
-    "prohibit": errno.EACCES,
-}
 
 
 @dataclass(slots=True)
@@ -65,11 +57,11 @@ def refused_socket(run: Run, flow: Flow, seen: FlowRun) -> Culprit | None:
     if flow.sender != "node" or not seen.fate.end.startswith("sendto: "):
         return None
     for policy in run.policy:
-        number = _REFUSES.get(policy.action)
         rule = run.rule(policy.rule)
-        if policy.mark is None or number is None or rule is None or rule.software == seen.owner:
+        if policy.mark is None or rule is None or rule.software == seen.owner:
             continue
-        if policy.mark.matches(flow.socket_mark) and seen.fate.end.endswith(os.strerror(number)):
+        refuses = policy.refusal and seen.fate.end.endswith(policy.refusal)
+        if refuses and policy.mark.matches(flow.socket_mark):
             mark, socket = flow.socket_mark, f"the socket of {seen.owner} (SO_MARK)"
             return Culprit(rule, "node", "output", 0, mark, mark, socket, policy.mark.value)
     return None

@@ -38,7 +38,9 @@ REDIRECT = Rule(OTHER.title, "nft", "inet box", "output", "meta l4proto tcp redi
 LEFT_ALONE = Rule(OTHER.title, "iptables", "nat", "POSTROUTING", "-A POSTROUTING -j ACCEPT")
 BLACKHOLE = Rule(OTHER.title, "ip", "rule", "", "rule add fwmark 0x3d00/0x3f00 blackhole")
 TUNNEL = Rule(OTHER.title, "ip", "rule", "", "rule add not fwmark 0xe1f1 lookup 205")
-RULES = (OWN_DROP, ACCEPT, REDIRECT, LEFT_ALONE, BLACKHOLE, TUNNEL)
+LOOSE = Rule(OTHER.title, "sysctl", "sysctl", "", "net.ipv4.conf.eth0.rp_filter = 2")
+STRICT = Rule(OTHER.title, "sysctl", "sysctl", "", "net.ipv4.conf.all.src_valid_mark = 1")
+RULES = (OWN_DROP, ACCEPT, REDIRECT, LEFT_ALONE, BLACKHOLE, TUNNEL, LOOSE, STRICT)
 GOOD, LOST = Fate(3, 3, 3, "lan", "x", ""), Fate(3, 0, 0, "", "", "lost")
 
 
@@ -109,6 +111,27 @@ def test_a_packet_that_another_accepts_before_it_is_translated_is_rewritten_by_t
     alone = seen(GOOD, read("postrouting", 99), read("postrouting", 101, "192.0.2.10"))
     together = seen(replace(GOOD, seen_from="y"), hit(LEFT_ALONE, "postrouting", 100))
     assert judge(alone, together)[::2] == (Outcome.REWRITTEN, LEFT_ALONE)
+
+
+@pytest.mark.parametrize("error", ["Invalid argument", "Invalid cross-device link"])
+def test_a_packet_whose_source_is_not_believed_is_refused_by_the_sysctl_that_is_stricter(
+    error: str,
+) -> None:
+    """As Cilium's 0x200 beside src_valid_mark; rp_filter 2 is what every interface has."""
+    was = Routed("node", "prerouting", 0x200, None, "default dev eth0 table main", "eth0")
+    outcome, reason, rule = judge(seen(GOOD, was), seen(LOST, replace(was, refusal=error)))
+    assert (outcome, rule) == (Outcome.MISROUTED, STRICT)
+    assert reason == f"refused by source validation ({error}) instead of routed to eth0"
+
+
+def test_a_policy_rule_that_refuses_is_to_blame_before_any_sysctl() -> None:
+    """A black hole's error is that of a martian."""
+    was = Routed("node", "prerouting", 0x3D00, None, "default dev eth0 table main", "eth0")
+    hole = line_of(BLACKHOLE, "blackhole", "0x3d00/0x3f00", 2061)
+    now = replace(was, policy=0, refusal=hole.refusal)
+    outcome, reason, rule = judge(seen(GOOD, was), seen(LOST, now), hole)
+    assert (outcome, rule) == (Outcome.MISROUTED, BLACKHOLE)
+    assert reason == "refused (Invalid argument) instead of routed to eth0"
 
 
 ALONE = Routed("node", "output", 0, None, "default via 192.0.2.1 dev eth0 table main", "eth0")

@@ -139,9 +139,20 @@ def test_a_socket_that_cannot_send_is_no_source_check() -> None:
     sysctl = small("two", "net.ipv4.conf.all.src_valid_mark = 1", tool="sysctl")
     routes = small("one", "rule add fwmark 0x1/0x1 lookup 7", tool="ip")
     found = predict(routes, sysctl, "ipv4")
-    martian = replace(verdict(Outcome.DROPPED), culprit=None, reason="routed: Invalid argument")
-    assert found.covers(martian)
+    martian = replace(verdict(Outcome.MISROUTED), culprit=None)
+    refused = "refused by source validation (Invalid argument) instead of routed to eth0"
+    assert found.covers(replace(martian, reason=refused))
     assert not found.covers(replace(martian, reason="sendto: Invalid argument"))
+
+
+def test_a_source_check_refuses_packets_where_the_sysctl_is_set() -> None:
+    """Another node's is its own: it may have no route to whom the packet is from."""
+    sysctl = small("two", "net.ipv4.conf.all.src_valid_mark = 1", tool="sysctl")
+    found = predict(small("one", "rule add fwmark 0x1/0x1 lookup 7", tool="ip"), sysctl, "ipv4")
+    end = "request ended on {} in prerouting, not routed: no route, or source validation refused it"
+    dropped = replace(verdict(Outcome.DROPPED), culprit=None)
+    assert found.covers(replace(dropped, reason=end.format("node")))
+    assert not found.covers(replace(dropped, reason=end.format("client")))
 
 
 def test_two_pod_networks_are_one_too_many() -> None:
