@@ -9,7 +9,9 @@ from dataclasses import replace
 from functools import reduce
 from operator import or_
 
+from lab.marks import WORD
 from lab.native.marktest import tests
+from lab.native.rule import Rule
 from lab.record import Dropped, FlowRun, Hit, Reading, Routed, Run, Timeline, Write
 from lab.verdict.culprit import Place, overtaken_at
 from lab.verdict.outcome import Culprit, Outcome
@@ -65,9 +67,10 @@ def _misrouted(
     by = _policy(run, now)
     if now.disbelieved:
         by = next(_validation(run, owner, now.mark), None)
+        by = by or _marked_for(run, seen, owner, WORD, now)
     by = by or next(_hits(run, seen, owner, _DIVERTS), None)
     if by is not None and by.rule.software == owner:
-        by = _marked_for(run, seen, by, now) or by
+        by = _marked_for(run, seen, owner, _tested(by.rule), now) or by
     return _instead(was, now), by
 
 
@@ -186,18 +189,21 @@ def _policy(run: Run, now: Routed) -> Culprit | None:
     return None if rule is None else Culprit(rule, now.node, now.hook, 0, now.mark, now.mark)
 
 
-def _marked_for(run: Run, seen: FlowRun, chose: Culprit, now: Routed) -> Culprit | None:
-    """Find the rule of another software that set the bits by which the owner's own rule chose."""
-    masks = (test.mark.mask for test in tests(chose.rule.written) if test.field == "mark")
-    tested = reduce(or_, masks, 0)
+def _tested(rule: Rule) -> int:
+    """Return the bits of the packet mark that a rule tests."""
+    return reduce(or_, (test.mark.mask for test in tests(rule.written) if test.field == "mark"), 0)
+
+
+def _marked_for(run: Run, seen: FlowRun, owner: str, bits: int, now: Routed) -> Culprit | None:
+    """Find the rule of another software that set the bits by which a packet came to its route."""
     for line in seen.timelines:
         if not any(event is now for event in line.events):
             continue
         before = itertools.takewhile(lambda event: event is not now, line.events)
         for event in reversed([e for e in before if isinstance(e, Write)]):
             rule = run.rule(event.rule)
-            sets = event.field == "mark" and event.after & ~event.before & now.mark & tested
-            if sets and rule is not None and rule.software != chose.rule.software:
+            sets = event.field == "mark" and event.after & ~event.before & now.mark & bits
+            if sets and rule is not None and rule.software != owner:
                 return Culprit(
                     rule, event.node, event.hook, event.priority, event.before, event.after
                 )

@@ -21,6 +21,7 @@ from lab.record import (
     Routed,
     Run,
     Timeline,
+    Write,
 )
 from lab.registry.software import Software
 from lab.scenario import Experiment
@@ -122,6 +123,18 @@ def test_a_packet_whose_source_is_not_believed_is_refused_by_the_sysctl_that_is_
     outcome, reason, rule = judge(seen(GOOD, was), seen(LOST, replace(was, refusal=error)))
     assert (outcome, rule) == (Outcome.MISROUTED, STRICT)
     assert reason == f"refused by source validation ({error}) instead of routed to eth0"
+
+
+def test_a_mark_that_ones_own_sysctl_does_not_believe_is_the_fault_of_its_writer() -> None:
+    """As KubeSpan's, which Tailscale's src_valid_mark looks the source up with."""
+    was = Routed("node", "prerouting", 0, None, "default dev tun0 table 52", "tun0")
+    now = replace(was, mark=0x60, refusal="Invalid argument")
+    write = Write("node", "prerouting", -150, "mark", 0, 0x60, RULES.index(ACCEPT))
+    flow = seen(LOST, write, now)
+    rules = tuple(replace(r, software=OWNER.title) if r is STRICT else r for r in RULES)
+    _, _, culprit = classify(replace(run(flow), rules=rules), seen(GOOD, was), flow, OWNER.title)
+    assert culprit is not None
+    assert (culprit.rule, culprit.after) == (ACCEPT, 0x60)
 
 
 def test_a_policy_rule_that_refuses_is_to_blame_before_any_sysctl() -> None:
