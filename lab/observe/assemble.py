@@ -98,7 +98,7 @@ def _walked(one: Pass, lookups: Lookups, state: _State) -> tuple[Event, ...]:
 def _read(one: Pass, point: Point, lookups: Lookups, state: _State, found: list[Event]) -> None:
     mark = one.messages[0].mark
     headers = one.headers
-    ctmark = lookups.ctmark((id(point), headers.packet, mark, headers.outer))
+    ctmark = lookups.ctmarks.get((id(point), headers.packet, mark, headers.outer))
     if state.mark is not None and state.mark != mark:
         found.extend(_late_write(found, state, mark, one, lookups.node))
     if ctmark is not None and state.ctmark is not None and ctmark != state.ctmark:

@@ -76,13 +76,30 @@ def timelines(
     found: list[Timeline] = []
     counts: dict[Direction, int] = {"request": 0, "reply": 0}
     moved: dict[str, str] = {}
+    told: dict[object, tuple[Event, ...]] = {}
     for packet, segments in _segments(passes).items():
         direction = _direction(packet, segments, client_port)
-        in_order = _events(segments, lookups, roads, moved)
+        alike = *(_seen(s, lookups[s.node]) for s in segments), tuple(moved.items())
+        if alike not in told:
+            told[alike] = tuple(_events(segments, lookups, roads, moved))
+        in_order = told[alike]
         moved.update(_moves(in_order))
-        found.append(Timeline(direction, counts[direction], packet.hex(), tuple(in_order)))
+        found.append(Timeline(direction, counts[direction], packet.hex(), in_order))
         counts[direction] += 1
     return tuple(sorted(found, key=lambda t: (t.direction == "reply", t.ordinal)))
+
+
+def _seen(segment: Segment, lookups: Lookups) -> tuple[object, ...]:
+    """Return all that the events of a segment depend on: it is the same for most of a flow."""
+    found: list[object] = [segment.node]
+    for one in segment.passes:
+        headers, first = one.headers, one.messages[0] if one.messages else None
+        if one.point is not None and first is not None:
+            noted = id(one.point), headers.packet, first.mark, headers.outer
+            found.append(lookups.ctmark(noted))
+        found.extend(map(id, one.lines or one.messages))
+        found.append(headers[1:])
+    return tuple(found)
 
 
 def _moves(found: Iterable[Event]) -> Iterator[tuple[str, str]]:

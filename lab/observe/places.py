@@ -18,12 +18,8 @@ _XTABLES = {
 _SECURITY_NFT = 150  # where iptables-nft hooks the security table, instead of the kernel's 50
 _ALWAYS = ("mangle", "filter")
 _TRACKED = ("prerouting", "output")
-_BOTH_ENDS = {
-    "prerouting": (FIRST, LAST),
-    "input": (LAST,),
-    "output": (FIRST, LAST),
-    "postrouting": (LAST,),
-}
+_NETFILTER = HOOKS[1:-1]
+_ENDS = (("prerouting", FIRST), ("input", LAST), ("output", FIRST), ("postrouting", LAST))
 
 
 def stage(table: str, hook: str) -> int | None:
@@ -36,7 +32,7 @@ def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
 
     Give all software of the scenario, so that one alone is read where all together are.
     """
-    stages: dict[str, set[int]] = {hook: set() for hook in _BOTH_ENDS | {"forward": ()}}
+    stages: dict[str, set[int]] = {hook: set() for hook in _NETFILTER}
     wanted: set[Point] = set()
     for table in _ALWAYS:
         _add_table(stages, table)
@@ -70,8 +66,8 @@ def _add_table(stages: dict[str, set[int]], table: str) -> None:
 
 
 def ends(node: str) -> tuple[Point, ...]:
-    """List the first and last points of a node without rules."""
-    return tuple(Point(node, hook, p) for hook in HOOKS for p in _BOTH_ENDS.get(hook, ()))
+    """List where a packet comes into a node without rules, and where it ends or leaves."""
+    return tuple(Point(node, hook, priority) for hook, priority in _ENDS)
 
 
 def _between(hook: str, stages: set[int]) -> set[int]:
