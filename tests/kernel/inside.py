@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from lab import runner
 from lab.capture import archive, host
@@ -24,7 +25,9 @@ from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.rule import Rule
+from lab.observe import recorder
 from lab.observe.recorder import Recorder
+from lab.record import Run
 from lab.rules import apply
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
@@ -180,19 +183,33 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
     with ExitStack() as stack:
         bench = benches.set_up(_checked(experiment), place, stack)
         benches.install(bench)
-        recorder = Recorder()
-        stack.callback(recorder.close)
+        watching = Recorder()
+        stack.callback(watching.close)
         if recording:
-            runner._watch(bench, recorder, benches.ruled_nodes(bench))
+            runner._watch(bench, watching, benches.ruled_nodes(bench))
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)
         switchboard.listen(calls)
         outcomes = [str(switchboard.run(call)) for call in calls]
-        passes = sum(len(mine) for met in recorder.cut().values() for mine in met.values())
+        passes = sum(len(mine) for met in watching.cut().values() for mine in met.values())
         with bench.network.namespaces["node"].inside(place.home):
             count = Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text()
         return int(count), outcomes, passes
+
+
+def run_with_small_buffers(place: Sandbox, argument: Any) -> tuple[str, ...]:
+    """Run an experiment whose first attempts have too small a buffer; return what was lost."""
+    experiment, small = argument
+    sizes = iter([1] * small)
+    once = runner._once
+
+    def attempt(*arguments: Any) -> Run:
+        with mock.patch.object(recorder, "_BUFFER", next(sizes, recorder._BUFFER)):
+            return once(*arguments)
+
+    with mock.patch.object(runner, "_once", attempt):
+        return runner.run(_checked(experiment), place, Listings()).lost
 
 
 def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:

@@ -67,6 +67,15 @@ def test_observation_does_not_switch_connection_tracking_on(
     assert count == 0
 
 
+def test_what_the_observation_missed_once_is_observed_again(
+    inside: Inside, write_entry: Callable[..., Software]
+) -> None:
+    """By running the whole experiment once more; what is missed twice is told."""
+    experiment = next(Scenario((write_entry("plain", MANGLE, **FORWARDED),)).experiments())
+    assert inside("run_with_small_buffers", (experiment, 1)) == ()
+    assert any("were lost" in told for told in inside("run_with_small_buffers", (experiment, 2)))
+
+
 def test_observation_changes_no_fate_where_connections_are_tracked(
     inside: Inside, write_entry: Callable[..., Software]
 ) -> None:
