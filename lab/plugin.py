@@ -8,21 +8,24 @@ pytest process, so ``pytest -n`` runs as many experiments side by side as it has
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
-from string import ascii_lowercase
+from typing import Any
 
 import pytest
 from _pytest._code.code import ExceptionRepr
 
+from lab.cases import Named as Named
+from lab.cases import entries as entries
+from lab.cases import entry as entry
+from lab.cases import scenarios as scenarios
+from lab.cases import short
+from lab.cases import title as title
 from lab.errors import SandboxError, UnsupportedError, UsageError
 from lab.record import Run
-from lab.registry.find import find
-from lab.registry.loader import load, read
 from lab.registry.software import Software
 from lab.runner.pool import Pool
 from lab.scenario import VARIANTS, Experiment, Orders, Scenario, Variant
@@ -30,9 +33,6 @@ from lab.shard import Shard
 from lab.traffic.flow import FAMILIES, Family
 from lab.verdict.compare import compare
 from lab.verdict.result import Result as Result
-
-Named = str | Path | Software
-"""A registry entry by name (``calico@3.20``), by its file, or itself."""
 
 _REMEMBERED = 32
 """Runs together that are kept for other tests; runs alone are few, and all kept."""
@@ -147,73 +147,6 @@ def _worker_number() -> int:
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
-@lru_cache(maxsize=1)
-def entries() -> tuple[Software, ...]:
-    """Read the registry, once per process."""
-    return load()
-
-
-def entry(named: Named) -> Software:
-    """Return the registry entry that a name, or a file, stands for. Raises LabError."""
-    if isinstance(named, Software):
-        return named
-    return read(named) if isinstance(named, Path) else find(named, entries())
-
-
-def scenarios(
-    *software: Named,
-    families: Sequence[Family] = FAMILIES,
-    variants: Sequence[Variant] = VARIANTS,
-    orders: Orders = "all",
-    flows: Sequence[str] = (),
-) -> list[Scenario]:
-    """List one scenario per family, iptables variant and order of installation, to parametrize.
-
-    Their ids come from what they are: ``tailscale-1.102.3+calico-3.20-ipv4-nft-ba``.
-    """
-    whole = Scenario(
-        tuple(map(entry, software)),
-        families=tuple(families),
-        variants=tuple(variants),
-        orders=orders,
-        flows=tuple(flows),
-    )
-    return [
-        replace(whole, software=given, families=(family,), variants=(variant,), orders=order)
-        for given, order in _orders(whole)
-        for family in whole.families
-        if _has_flows(whole, family)
-        for variant in whole.effective_variants()
-    ]
-
-
-def _has_flows(scenario: Scenario, family: Family) -> bool:
-    return any(family in flow.families for s in scenario.software for flow in s.flows)
-
-
-def _orders(scenario: Scenario) -> Iterator[tuple[tuple[Software, ...], Orders]]:
-    if len(scenario.software) == 2 and scenario.orders == "all":
-        yield scenario.software, "given"
-        yield scenario.software, "reverse"
-        return
-    for order in scenario.install_orders():
-        yield order, "given"
-
-
-def title(scenario: Scenario) -> str:
-    """Name a scenario for a test id; the letters at the end tell the order of installation."""
-    names = "+".join(_name(s) for s in scenario.software)
-    letters = ascii_lowercase[: len(scenario.software)]
-    order = {"given": letters, "reverse": letters[::-1], "all": ""}[scenario.orders]
-    parts = (names, *scenario.families, *scenario.variants, order if len(letters) > 1 else "")
-    return "-".join(part for part in parts if part)
-
-
-def _name(software: Software) -> str:
-    mode = "" if software.default_mode else f"-{software.mode}"
-    return f"{software.name}-{software.release}{mode}"
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the lab."""
     group = parser.getgroup("lab", "packet marks on real network namespaces")
@@ -248,6 +181,9 @@ def _shard(text: str) -> Shard:
 
 
 _LAB = pytest.StashKey[Lab]()
+_GROUPED = "lab_grouped"
+_GROUP = re.compile(r"@[^\]/]*$")
+"""As xdist looks for it (``LoadGroupScheduling``): behind the last bracket."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -276,13 +212,29 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Let ``-n`` keep together what shares runs, unless ``--dist`` says otherwise."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "loadgroup"
+    # A worker of xdist reads the command line for itself, and there the choice is not to be found.
+    if getattr(config, "workerinput", {}).get(_GROUPED):
+        config.option.loadgroup = True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist that its tests are kept together, so that it names their groups."""
+    node.workerinput[_GROUPED] = node.config.option.dist == "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Give tests their own ids back, to which xdist appends the group: ``--lf`` looks for these."""
+    if hasattr(report, "node"):
+        report.nodeid = _GROUP.sub("", report.nodeid)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None:  # noqa: ARG001
     """Make test ids of scenarios and entries from what they are."""
     if isinstance(val, Scenario):
         return title(val)
-    return _name(val) if isinstance(val, Software) else None
+    return short(val) if isinstance(val, Software) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -321,7 +273,7 @@ def _wanted(scenario: Scenario, lab: Lab) -> bool:
 
 def _group(scenario: Scenario) -> str:
     """Name what shares the runs alone: the same software, family and variant."""
-    names = "+".join(sorted(_name(s) for s in scenario.software))
+    names = "+".join(sorted(short(s) for s in scenario.software))
     return "-".join((names, *scenario.families, *scenario.variants))
 
 

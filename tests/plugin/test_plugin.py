@@ -101,6 +101,32 @@ def test_workers_of_xdist_share_the_work_and_keep_the_evidence(
     result.stdout.fnmatch_lines(["*- verdict: clobbered -*"])
 
 
+def test_xdist_gives_what_shares_runs_to_one_worker(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both orders of a pair have the same runs alone; their ids stay as they are without xdist."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    pytester.makepyfile("""
+        import os
+        import pytest
+        from lab.plugin import scenarios
+
+        @pytest.mark.parametrize("scenario", scenarios("kubernetes", "portmap"))
+        def test_pairs(scenario):
+            names = (*scenario.families, *scenario.variants)
+            with open("-".join(names), "a") as file:
+                file.write(os.environ["PYTEST_XDIST_WORKER"] + " ")
+    """)
+    result = run(pytester, "-n", "2", "-v")
+    result.assert_outcomes(passed=8)
+    result.stdout.fnmatch_lines(["*PASSED*::test_pairs[[]kubernetes-*-ipv4-nft-ab]*"])
+    result.stdout.no_fnmatch_line("*PASSED*@*")
+    for case in ("ipv4-nft", "ipv4-legacy", "ipv6-nft", "ipv6-legacy"):
+        one, other = (pytester.path / case).read_text().split()
+        assert one == other
+
+
 def test_one_family_and_one_variant_can_be_chosen(third_party: pytest.Pytester) -> None:
     """Scenarios of others are deselected, and checks without a choice follow the options."""
     third_party.makepyfile("""
