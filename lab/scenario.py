@@ -33,6 +33,9 @@ class Experiment:
     flows: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
 
+    def __hash__(self) -> int:
+        return hash((self.software, self.family, self.variant, self.pod_prefix))
+
     @property
     def order(self) -> tuple[str, ...]:
         """Name the software in the order of installation."""

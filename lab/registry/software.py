@@ -100,6 +100,11 @@ class Software:
     captured: str = ""
     asked: tuple[tuple[str, str], ...] = ()
 
+    def __hash__(self) -> int:
+        # Enough to tell entries apart, also those of which rules were taken away; experiments are
+        # looked up all the time, and hashing every field of every flow takes 20 times as long.
+        return hash((self.name, self.release, self.mode, *(r.text for r in self.rulesets)))
+
     @property
     def title(self) -> str:
         """Name the entry in full: ``tailscale@1.102.3:nft``."""
