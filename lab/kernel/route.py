@@ -103,7 +103,7 @@ class Router:
 
     def _operstate(self, index: int) -> int:
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
-        self._socket.send(_message(_GETLINK, body))
+        self._socket.send(message(_GETLINK, body))
         for kind, payload in messages(self._socket.recv(1 << 16)):
             if kind == NLMSG_ERROR:
                 raise SandboxError(f"interface {index} does not exist")
@@ -117,7 +117,7 @@ class Router:
         header = struct.pack(
             "=BBBBBBBBI", family, bits, bits, 0, 0, 0, 0, 0, _LOOKUP_TABLE | _FIB_MATCH
         )
-        self._socket.send(_message(_GETROUTE, header + _question(question, family)))
+        self._socket.send(message(_GETROUTE, header + _question(question, family)))
         for kind, payload in messages(self._socket.recv(1 << 16)):
             if kind == NLMSG_ERROR:
                 number = -struct.unpack_from("=i", payload)[0]
@@ -128,7 +128,7 @@ class Router:
     def dump_rules(self, family: int) -> Iterator[bytes]:
         """Yield the policy rules in the kernel's order, as received."""
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-        self._socket.send(_message(_GETRULE, body, NLM_DUMP))
+        self._socket.send(message(_GETRULE, body, NLM_DUMP))
         while True:
             for kind, payload in messages(self._socket.recv(1 << 16)):
                 if kind == NLMSG_DONE:
@@ -140,7 +140,8 @@ class Router:
         self._socket.close()
 
 
-def _message(kind: int, body: bytes, flags: int = 0) -> bytes:
+def message(kind: int, body: bytes, flags: int = 0) -> bytes:
+    """Frame one request; ``flags`` beside the one that says so."""
     return struct.pack("=IHHII", 16 + len(body), kind, NLM_REQUEST | flags, 1, 0) + body
 
 

@@ -12,7 +12,9 @@ from lab.kernel import command
 from lab.native.lines import Line, lines
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
+from lab.rules import requests
 from lab.rules.installed import Installed
+from lab.traffic.flow import Family
 
 _FORBIDDEN = {"netns", "exec", "obj", "object", "object-file", "pinned", "-file", "-f"}
 """'netns exec', 'vrf exec' and 'tc exec' start programs, the others read files."""
@@ -55,16 +57,23 @@ def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) ->
     """
     tool = rulesets[0].tool
     rules = [rule for ruleset in rulesets for rule in _rules(software, ruleset)]
-    if not rules:
-        return
-    family = (("-4" if installed.family == "ipv4" else "-6"),) if tool == "ip" else ()
-    arguments = (tool, *family, *_PROGRAMS[tool].arguments)
-    result = command.run(arguments, "".join(f"{rule.written}\n" for rule in rules))
-    if result.status:
-        raise RuleRefused(_refusal(arguments, result, rules))
+    if waiting := rules[_sent(tool, rules, installed.family) :]:
+        _run(tool, waiting, installed.family)
     for rule in rules:
         is_policy = tool == "ip" and rule.written.startswith("rule add")
         (installed.policy if is_policy else installed.others).append(rule)
+
+
+def _sent(tool: str, rules: Sequence[Rule], family: Family) -> int:
+    return requests.send([rule.written for rule in rules], family) if tool == "ip" else 0
+
+
+def _run(tool: str, rules: Sequence[Rule], family: Family) -> None:
+    option = (("-4" if family == "ipv4" else "-6"),) if tool == "ip" else ()
+    arguments = (tool, *option, *_PROGRAMS[tool].arguments)
+    result = command.run(arguments, "".join(f"{rule.written}\n" for rule in rules))
+    if result.status:
+        raise RuleRefused(_refusal(arguments, result, rules))
 
 
 @lru_cache(maxsize=512)
