@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
 
 from lab.native.nft_text import base_chains
@@ -30,7 +31,8 @@ def stage(table: str, hook: str) -> int | None:
 def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
     """List the points to read on a node: before and after every stage that ``software`` uses.
 
-    Give all software of the scenario, so that one alone is read where all together are.
+    Between two stages nothing changes, so where an expectation looks there it is read nowhere
+    else. Give all software of the scenario, so that one alone is read where all together are.
     """
     stages: dict[str, set[int]] = {hook: set() for hook in _NETFILTER}
     wanted: set[Point] = set()
@@ -42,7 +44,8 @@ def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
         for flow in entry.flows:
             wanted |= {e.point for e in flow.expectations if e.point.node == node}
     for hook, priorities in stages.items():
-        wanted |= {Point(node, hook, p) for p in _between(hook, priorities)}
+        looked_at = {p.priority for p in wanted if p.hook == hook}
+        wanted |= {Point(node, hook, p) for p in _between(hook, priorities, looked_at)}
     return tuple(sorted(wanted, key=Point.sort_key))
 
 
@@ -70,7 +73,14 @@ def ends(node: str) -> tuple[Point, ...]:
     return tuple(Point(node, hook, priority) for hook, priority in _ENDS)
 
 
-def _between(hook: str, stages: set[int]) -> set[int]:
+def _between(hook: str, stages: set[int], wanted: set[int]) -> set[int]:
+    """Return one priority before the first stage and one behind each, unless one is ``wanted``.
+
+    The first of a tracked hook is always there: that is where packets begin to be traced.
+    """
     tracked = hook in _TRACKED
     ordered = sorted(stages | ({CONNTRACK} if tracked else set()))
-    return {FIRST if tracked else ordered[0] - 1} | {priority + 1 for priority in ordered}
+    first = FIRST if tracked else ordered[0] - 1
+    read = {bisect(ordered, priority) for priority in wanted - stages}
+    behind = {at + 1 for number, at in enumerate(ordered, 1) if number not in read}
+    return behind | ({first} if tracked or 0 not in read else set())
