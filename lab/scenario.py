@@ -14,6 +14,8 @@ from lab.traffic.flow import FAMILIES, Family
 Variant = Literal["nft", "legacy"]
 Orders = Literal["all", "given", "reverse"]
 VARIANTS: tuple[Variant, ...] = ("nft", "legacy")
+POD_PREFIX = "veth"
+"""How the pods' devices begin where no software names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Scenario:
 
     def pod_prefix(self) -> str:
         """Name the pods' interfaces as the first software that names them does."""
-        return next((s.pod_prefix for s in self.software if s.pod_prefix), "veth")
+        return next((s.pod_prefix for s in self.software if s.pod_prefix), POD_PREFIX)
 
     def effective_variants(self) -> tuple[Variant, ...]:
         """Drop the iptables variants where nobody uses iptables."""

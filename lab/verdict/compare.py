@@ -13,6 +13,7 @@ from lab.registry.software import Software
 from lab.traffic.flow import Direction, Expectation, Flow
 from lab.verdict.alone import readings, unmet_flow
 from lab.verdict.culprit import erased, foreign_write, lost_with, overtaken
+from lab.verdict.devices import renamed
 from lab.verdict.fates import classify
 from lab.verdict.outcome import Culprit, Outcome, Verdict
 from lab.verdict.provenance import false_matches, refused_socket
@@ -211,6 +212,8 @@ class _Judge:
             )
 
     def _fate(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Verdict:
+        if self.alone is not None:
+            base = renamed(base, self.alone.experiment, self.together.experiment)
         outcome, reason, culprit = classify(self.together, base, seen, self.software.title)
         return replace(self._say(outcome, flow, reason), culprit=culprit)
 
