@@ -28,7 +28,6 @@ from lab.traffic.packets import MAGIC, TAG_BYTES
 TABLE = "lab"
 _GETSETELEM = (10 << 8) | 13
 _INET = 1
-_SIZE = 65535
 _TRACKING_HOOKS = ("prerouting", "output")
 _PLAIN, _TRACKED = "marks", "ctmarks"
 OUTER = 1 << 16
@@ -51,31 +50,41 @@ _PLAIN_KINDS = (
     Kind(f"meta l4proto udp @th,64,16 {MAGIC:#x}", 64),
 )
 _KEY = "typeof numgen inc mod 1 . @th,32,96 . meta mark"
-_SETS = f"""
- set {_PLAIN} {{ {_KEY}; size {_SIZE}; flags dynamic; }}
- set {_TRACKED} {{ {_KEY} . ct mark; size {_SIZE}; flags dynamic; }}
-"""
-
-
 Noted = tuple[int, bytes, int, bool]
 """One packet at one point: the id() of the Point, the packet, its mark, whether a tunnel's."""
 
 
 def rulesets(
-    points: tuple[Point, ...], *, tracked: bool, noted: bool = True, carries: Family | None = None
+    points: tuple[Point, ...], *, tracked: bool, room: int, carries: Family | None = None
 ) -> list[str]:
     """Write the recorder's table for one namespace, one chain at a time.
 
-    ``tracked`` adds the ctmark. Without ``noted`` the points only trace, which is enough where
-    nobody has rules. ``carries`` is the family of the packets to look for inside tunnels.
+    ``tracked`` adds the ctmark. There is ``room`` for so many notes in each set; without any the
+    points only trace, which is enough where nobody has rules. ``carries`` is the family of the
+    packets to look for inside tunnels.
     """
     kinds = _PLAIN_KINDS + (carried(carries) if carries else ())
-    sets = _SETS if noted else ""
+    sets = _sets(room) if room else ""
     chains = (
-        _chain(number, point, _set(point, tracked, noted), kinds)
+        _chain(number, point, _set(point, tracked, bool(room)), kinds)
         for number, point in enumerate(points)
     )
     return [f"table inet {TABLE} {{{sets}{chain}}}\n" for chain in chains]
+
+
+def room_for(packets: int, points: int) -> int:
+    """Return how many notes to provide for; the kernel clears memory for as many.
+
+    A power of two, so that few kinds of recorder are ever read by nft.
+    """
+    return 1 << (packets * points).bit_length()
+
+
+def _sets(room: int) -> str:
+    return f"""
+ set {_PLAIN} {{ {_KEY}; size {room}; flags dynamic; }}
+ set {_TRACKED} {{ {_KEY} . ct mark; size {room}; flags dynamic; }}
+"""
 
 
 def name(number: int) -> str:
@@ -130,24 +139,27 @@ def _add(into: str, number: int, kind: Kind, words: str) -> str:
     return f"add @{into} {{ {key} }} "
 
 
-def read(socket: Netfilter, points: tuple[Point, ...]) -> Iterator[tuple[Noted, int | None]]:
-    """Read everything the recorder noted in the namespace of ``socket``, with the ctmarks.
+def read(
+    socket: Netfilter, points: tuple[Point, ...], tracked: bool
+) -> Iterator[tuple[Noted, int | None]]:
+    """Read one set of what the recorder noted in the namespace of ``socket``.
 
-    Raises OSError where an element is laid out otherwise: nf_tables_api.c, nf_tables_fill_setelem.
+    That of the ``tracked`` packets has their ctmarks. Raises OSError where an element is laid out
+    otherwise: nf_tables_api.c, nf_tables_fill_setelem.
     """
     ids = [id(point) for point in points]
-    for into, words in ((_PLAIN, 1), (_TRACKED, 2)):
-        # The element, NFTA_SET_ELEM_KEY and NFTA_DATA_VALUE have a header each.
-        layout = struct.Struct(f"=H10xI{TAG_BYTES}s{words}I")
-        for block in socket.dump(_GETSETELEM, _INET, _named(1, TABLE) + _named(2, into)):
-            elements = block.get(3, b"")
-            if len(elements) % layout.size:
+    # The element, NFTA_SET_ELEM_KEY and NFTA_DATA_VALUE have a header each.
+    layout = struct.Struct(f"=H10xI{TAG_BYTES}s{2 if tracked else 1}I")
+    wanted = _named(1, TABLE) + _named(2, _TRACKED if tracked else _PLAIN)
+    for block in socket.dump(_GETSETELEM, _INET, wanted):
+        elements = block.get(3, b"")
+        if len(elements) % layout.size:
+            raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
+        for length, number, packet, mark, *ctmark in layout.iter_unpack(elements):
+            if length != layout.size:
                 raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
-            for length, number, packet, mark, *ctmark in layout.iter_unpack(elements):
-                if length != layout.size:
-                    raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
-                outer, point = divmod(number, OUTER)
-                yield (ids[point], packet, mark, bool(outer)), ctmark[0] if ctmark else None
+            outer, point = divmod(number, OUTER)
+            yield (ids[point], packet, mark, bool(outer)), ctmark[0] if ctmark else None
 
 
 def _named(kind: int, text: str) -> bytes:

@@ -24,7 +24,7 @@ class Watch:
 
     node: str
     points: tuple[Point, ...]
-    noted: bool
+    room: int
     trace: Netfilter
     log: Netfilter | None
     query: Netfilter
@@ -57,25 +57,26 @@ class Recorder:
         *,
         tracked: bool,
         legacy: bool,
-        noted: bool,
+        packets: int,
     ) -> None:
         """Install the recorder in one namespace and listen there. Raises OSError.
 
-        ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables, and without ``noted``
-        packets are traced only.
+        ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables. There is room to note
+        so many ``packets`` at every point; with none they are traced only.
         """
+        room = probes.room_for(packets, len(points)) if packets else 0
         inside = network.family if self.carries else None
-        rulesets = probes.rulesets(points, tracked=tracked, noted=noted, carries=inside)
+        rulesets = probes.rulesets(points, tracked=tracked, room=room, carries=inside)
         table = template.transaction(rulesets, network.home)
         with network.namespaces[node].inside(network.home):
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
             log = xtrace.listen(_BUFFER, network.family) if legacy else None
             query = Netfilter()
             query.transact(table)
-            bases, handles = (base_chains(query), rule_handles(query)) if noted else ({}, {})
+            bases, handles = (base_chains(query), rule_handles(query)) if room else ({}, {})
             names = {probes.name(number): point for number, point in enumerate(points)}
             chains = Chains(bases, names, probes.TABLE)
-            watch = Watch(node, points, noted, trace, log, query, chains, handles)
+            watch = Watch(node, points, room, trace, log, query, chains, handles)
         self.watches[node] = watch
         self.tight = self.tight or trace.room() < _ROOMY
 
@@ -124,8 +125,11 @@ class Recorder:
         """Read what the recorders noted, in every namespace, with the ctmarks."""
         found: dict[probes.Noted, int | None] = {}
         for watch in self.watches.values():
-            if watch.noted:
-                found.update(probes.read(watch.query, watch.points))
+            for tracked in (False, True) if watch.room else ():
+                noted = dict(probes.read(watch.query, watch.points, tracked))
+                if len(noted) >= watch.room:
+                    self.lost.append(f"more packets than expected were seen on {watch.node}")
+                found |= noted
         return found
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ from lab.runner import bench as benches
 from lab.runner.bench import Bench
 from lab.runner.collect import Ran, keep_books, missed, record, sort_out
 from lab.scenario import Experiment
-from lab.traffic.send import Switchboard
+from lab.traffic.send import Call, Switchboard
 
 _TOOLS = ("iptables-nft", "iptables-legacy", "nft", "ip")
 
@@ -62,9 +63,10 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     recorder = Recorder(carries=benches.has_tunnels(bench))
     stack.callback(recorder.close)
     ruled = benches.ruled_nodes(bench)
-    _watch(bench, recorder, ruled)
+    calls = benches.calls(bench)
+    _watch(bench, recorder, ruled, sum(call.most_packets() for call in calls))
     strange = _list_rules(bench, ruled, listings)
-    ran, late = sort_out(_send(bench, recorder, ruled, sandbox, stack))
+    ran, late = sort_out(_send(bench, recorder, ruled, calls, sandbox, stack))
     notes = recorder.notes()
     late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
     books = keep_books(bench, recorder, notes)
@@ -80,7 +82,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     )
 
 
-def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
+def _watch(bench: Bench, recorder: Recorder, ruled: list[str], packets: int) -> None:
     everybody = bench.experiment.beside
     for node in bench.network.topology.node_names():
         points = places.points(node, everybody) if node in ruled else places.ends(node)
@@ -90,7 +92,7 @@ def _watch(bench: Bench, recorder: Recorder, ruled: list[str]) -> None:
             points,
             tracked=node in ruled and benches.tracks_connections(bench, node),
             legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
-            noted=node in ruled,
+            packets=packets if node in ruled else 0,
         )
 
 
@@ -103,7 +105,12 @@ def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> list[str]
 
 
 def _send(
-    bench: Bench, recorder: Recorder, ruled: list[str], sandbox: Sandbox, stack: ExitStack
+    bench: Bench,
+    recorder: Recorder,
+    ruled: list[str],
+    calls: Sequence[Call],
+    sandbox: Sandbox,
+    stack: ExitStack,
 ) -> list[Ran]:
     def settle() -> None:
         sandbox.settler.settle()
@@ -111,7 +118,6 @@ def _send(
 
     switchboard = Switchboard(bench.network, settle, ruled)
     stack.callback(switchboard.close)
-    calls = benches.calls(bench)
     switchboard.listen(calls)
     recorder.cut()
     return [Ran(call, switchboard.run(call), recorder.cut()) for call in calls]

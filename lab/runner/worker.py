@@ -33,7 +33,7 @@ def main(parent: int, number: int) -> None:
     listings = Listings()
     # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
     while True:
         try:
             request = receive(sys.stdin.buffer)

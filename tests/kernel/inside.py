@@ -186,7 +186,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         watching = Recorder()
         stack.callback(watching.close)
         if recording:
-            runner._watch(bench, watching, benches.ruled_nodes(bench))
+            runner._watch(bench, watching, benches.ruled_nodes(bench), 99)
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)

@@ -44,7 +44,7 @@ def test_nothing_arrives_after_settling(inside: Inside) -> None:
 def test_the_recorder_is_the_same_without_nft_reading_it(inside: Inside, noted: bool) -> None:
     """The messages made from the kernel's dump install exactly what nft installs."""
     points = places.points("node", ()) if noted else places.ends("pod-a")
-    rulesets = probes.rulesets(points, tracked=True, noted=noted)
+    rulesets = probes.rulesets(points, tracked=True, room=512 if noted else 0)
     by_nft, by_messages = inside("installed_twice", rulesets)
     assert by_messages == by_nft
     assert by_nft.count("chain p") == len(points)
@@ -52,7 +52,7 @@ def test_the_recorder_is_the_same_without_nft_reading_it(inside: Inside, noted: 
 
 def test_a_refused_transaction_raises_and_leaves_nothing(inside: Inside) -> None:
     """The recorder is there as a whole or not at all."""
-    (ruleset, *_) = probes.rulesets(places.ends("pod-a"), tracked=False, noted=False)
+    (ruleset, *_) = probes.rulesets(places.ends("pod-a"), tracked=False, room=0)
     assert inside("refused_in_part", ruleset) == ("netlink: No such file or directory", "")
 
 
