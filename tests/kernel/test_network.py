@@ -160,7 +160,6 @@ def loads(texts: list[list[tuple[str, int]]], chain: str) -> Iterator[str]:
 @pytest.mark.parametrize("chain", ["FORWARD", "MINE"])
 @settings(
     max_examples=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(texts=st.lists(st.lists(LINE, min_size=1, max_size=8), min_size=1, max_size=2))

@@ -87,7 +87,6 @@ def test_any_tar_program_reads_it() -> None:
     assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o600)}
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(LINES).map("\n".join)))
 def test_any_text_comes_back(files: dict[str, str]) -> None:
     """Whatever is written in any order is read as it was, and equal content is equal bytes."""
@@ -97,7 +96,7 @@ def test_any_text_comes_back(files: dict[str, str]) -> None:
     assert archive.packed(about, dict(reversed(files.items()))) == packed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(PACKED) - 1), st.integers(1, 255))
 def test_a_changed_byte_is_noticed_or_harmless(position: int, change: int) -> None:
     """One clear error, or what was written (a flag of the gzip header); nothing else."""
@@ -110,7 +109,7 @@ def test_a_changed_byte_is_noticed_or_harmless(position: int, change: int) -> No
     assert (host.manifest, dict(host.files)) == (WRITTEN, FILES)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_changed_tar_is_a_clear_error_or_a_host(data: st.DataObject) -> None:
     """With a checksum that fits: nothing but ArchiveError comes out."""
@@ -129,7 +128,6 @@ def test_a_changed_tar_is_a_clear_error_or_a_host(data: st.DataObject) -> None:
         return
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.booleans())
 def test_garbage_is_a_clear_error(raw: bytes, zipped: bool) -> None:
     """Also garbage that is gzip'd."""

@@ -23,9 +23,7 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES | st.text(max_size=30), max_size=12))
 def test_any_text_is_read_or_refused(tmp_path: Path, lines: list[str]) -> None:
     """Never another exception, whatever is in the file."""
@@ -51,9 +49,7 @@ def test_a_large_file_is_refused_before_it_is_read_to_its_end(tmp_path: Path) ->
     tracemalloc.stop()
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     """One error that names the file, or rules; never another exception."""

@@ -218,7 +218,7 @@ def test_any_words_of_the_languages_are_read_or_refused(
     assert set(places) <= {("fuzz", True)}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.text(string.printable, max_size=200))
 def test_the_command_never_fails_on_its_own(text: str) -> None:
     """Exit code 3 would be a defect."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.capture import archive, listings
@@ -65,7 +65,6 @@ def test_no_key_of_xfrm_is_kept() -> None:
     assert listings.xfrm(POLICIES) == POLICIES
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(STATES.splitlines() + POLICIES.splitlines()),
     st.binary(min_size=8, max_size=64).map(bytes.hex),
@@ -314,7 +313,6 @@ def test_interfaces_of_wireguard_are_found() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_output_is_made_fit_for_an_archive(text: str) -> None:
     """Without control characters; what is clean stays as it is."""
@@ -322,7 +320,6 @@ def test_any_output_is_made_fit_for_an_archive(text: str) -> None:
     assert archive.flaw(listings.clean(text)) == ""
 
 
-@settings(deadline=None)
 @given(st.text("abtlseinm{}\n\t =,\"#ixpk0:'", max_size=300))
 def test_any_listing_is_taken(text: str) -> None:
     """Nothing is raised by odd ones."""

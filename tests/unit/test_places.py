@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.native import nft_text
@@ -51,7 +51,6 @@ def _changes(ruleset: Ruleset) -> list[Change]:
     ]  # fmt: skip
 
 
-@settings(deadline=None)  # other tests may be running
 @given(OWNERS, st.permutations(range(4)))
 def test_rules_of_iptables_stand_in_the_order_of_their_lines(
     owners: list[int], order: list[int]
@@ -71,7 +70,6 @@ def test_rules_of_iptables_stand_in_the_order_of_their_lines(
     assert sum(map(len, chains.values())) == len(owners)
 
 
-@settings(deadline=None)  # other tests may be running
 @given(OWNERS, st.permutations(range(4)))
 def test_rules_of_nft_stand_in_the_order_of_their_lines(
     owners: list[int], order: list[int]

@@ -45,7 +45,6 @@ def one(text: str) -> str:
     return files(nft=text)["nft"]
 
 
-@settings(deadline=None)
 @given(st.data(), st.one_of(V4, V6))
 def test_addresses_share_as_many_bits_as_before(data: st.DataObject, address: Address) -> None:
     """So whatever was in a prefix is in the pseudonym of the prefix, and nothing else is."""
@@ -56,7 +55,6 @@ def test_addresses_share_as_many_bits_as_before(data: st.DataObject, address: Ad
     assert (other in network) == (names.address(other) in names.network(network))
 
 
-@settings(deadline=None)
 @given(st.one_of(V4, V6))
 def test_an_address_has_one_pseudonym(address: Address) -> None:
     """Under one secret; of the same family."""
@@ -73,7 +71,7 @@ RANGES = (
 
 
 @pytest.mark.parametrize("text", RANGES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_ranges_with_a_meaning_keep_it(text: str, data: st.DataObject) -> None:
     """What is in one stays in it, what is not does not get in, and it is written as it was."""
@@ -95,7 +93,6 @@ def test_addresses_with_a_meaning_stay(text: str) -> None:
     assert one(text) == text
 
 
-@settings(deadline=None)
 @given(SAME_FAMILY)
 def test_a_range_stays_a_range(addresses: list[Address]) -> None:
     """Every address that was in it is in it; every other is not; it does not turn around."""
@@ -226,7 +223,6 @@ def test_no_address_of_the_host_stays(address: str) -> None:
         assert address not in one(text.format(address, address)), text
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_taken(text: str) -> None:
     """Nothing is raised, and doing it again with the same secret gives the same."""

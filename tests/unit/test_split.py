@@ -61,7 +61,7 @@ def whole(files: dict[str, str]) -> Divided:
     return divided("host.tar.gz", files, registry(), Mapping(), {})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(saves(), saves())
 def test_each_line_has_one_owner(four: str, six: str) -> None:
     """No line is lost, none is in two owners; the lines that are installed are the same."""
@@ -79,7 +79,7 @@ def _rules(text: str) -> list[int]:
     return [n for n, line in lines if line.startswith("-A ") or re.match(r":\S+ DROP", line)]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(saves())
 def test_each_line_is_installed_once_where_it_stood(text: str) -> None:
     """Owners' rulesets together hold every rule, on its own line; each can be read by itself."""
@@ -295,7 +295,7 @@ def test_what_cannot_be_read_names_file_and_line(name: str, text: str, told: str
     assert str(raised.value).startswith("host.tar.gz:")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(alphabet='*-:#ACX{}" \nmangletibchr0x1/', max_size=120))
 def test_any_text_is_divided_or_refused(text: str) -> None:
     """Nothing else is raised, whatever an archive holds."""
