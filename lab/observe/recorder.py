@@ -72,8 +72,8 @@ class Recorder:
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
             log = xtrace.listen(_BUFFER, network.family) if legacy else None
             query = Netfilter()
-            query.transact(table)
             bases, handles = (base_chains(query), rule_handles(query)) if room else ({}, {})
+            query.transact(table)  # last, so that it need not be read again
             names = {probes.name(number): point for number, point in enumerate(points)}
             chains = Chains(bases, names, probes.TABLE)
             watch = Watch(node, points, room, trace, log, query, chains, handles)
