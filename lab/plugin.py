@@ -207,14 +207,15 @@ def _variants(config: pytest.Config) -> tuple[Variant, ...]:
     return tuple(v for v in VARIANTS if wanted in ("both", v))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist's own, whichever plugin was loaded first
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """Let ``-n`` keep together what shares runs, unless ``--dist`` says otherwise."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "loadgroup"
     # A worker of xdist reads the command line for itself, and there the choice is not to be found.
     if getattr(config, "workerinput", {}).get(_GROUPED):
         config.option.loadgroup = True
+    return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -237,9 +238,15 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object) -> str | None
     return short(val) if isinstance(val, Software) else None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep together what shares runs; later, xdist has looked for groups already."""
+    if _scenarios(item) and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(_together(item)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not wanted or of another shard; keep together what shares runs."""
+    """Leave out what is not wanted or of another shard."""
     lab = config.stash[_LAB]
     shard: Shard | None = config.getoption("--lab-shard")
     wanted: list[pytest.Item] = []
@@ -251,9 +258,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unwanted:
         config.hook.pytest_deselected(items=unwanted)
         items[:] = wanted
-    for item in items:
-        if _scenarios(item) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_together(item)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let groups count: xdist 3.8 writes them into an attribute that pytest 9.2 does not read."""
+    for item in session.items:
+        named: Any = getattr(item, "_nodeid", item.nodeid)
+        if named != item.nodeid:
+            one: Any = item
+            one._id = one._id.parse(named)
 
 
 def _together(item: pytest.Item) -> str:
