@@ -70,13 +70,17 @@ class Judged:
 
 def judge(runs: Sequence[Run], together: Run, explanations: Sequence[Explanation]) -> Judged:
     """Judge all software of one run beside each other; ``runs`` are those of each alone."""
-    verdicts = tuple(v for v in compare((*runs, together)) if len(v.order) > 1)
-    problems = [str(v) for v in unpredicted(together.experiment, verdicts, explanations)]
-    return Judged(
-        together.experiment,
-        verdicts,
-        (*dict.fromkeys(problems), *overdue(explanations, together.experiment, verdicts)),
-    )
+    verdicts = tuple(compare((*runs, together)))
+    problems = unexpected(together.experiment, verdicts, explanations)
+    return Judged(together.experiment, verdicts, problems)
+
+
+def unexpected(
+    experiment: Experiment, verdicts: Sequence[Verdict], explanations: Sequence[Explanation]
+) -> tuple[str, ...]:
+    """List what about the verdicts on an experiment was not to be expected."""
+    problems = [str(v) for v in unpredicted(experiment, verdicts, explanations)]
+    return (*dict.fromkeys(problems), *overdue(explanations, experiment, verdicts))
 
 
 def unpredicted(

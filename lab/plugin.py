@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,10 +27,12 @@ from lab.errors import SandboxError, UnsupportedError, UsageError
 from lab.record import Run
 from lab.registry.software import Software
 from lab.runner.pool import Pool
+from lab.runner.protocol import Question
 from lab.scenario import VARIANTS, Experiment, Orders, Scenario, Variant
 from lab.shard import Shard
 from lab.traffic.flow import FAMILIES, Family
 from lab.verdict.compare import compare
+from lab.verdict.outcome import Verdict
 from lab.verdict.result import Result as Result
 
 _REMEMBERED = 32
@@ -48,7 +49,7 @@ class Lab:
     _pool: Pool | None = field(default=None, repr=False)
     _alone: dict[Experiment, Run] = field(default_factory=dict, repr=False)
     _together: dict[Experiment, Run] = field(default_factory=dict, repr=False)
-    _ahead: dict[Experiment, Future[Run]] = field(default_factory=dict, repr=False)
+    _soon: tuple[Experiment, ...] = field(default=(), repr=False)
 
     def check(
         self,
@@ -77,20 +78,27 @@ class Lab:
 
     def run(self, experiment: Experiment) -> Run:
         """Run one experiment, or return its last run. Skips where this machine cannot."""
-        if experiment.alone:
-            beside = tuple(sorted(experiment.beside, key=lambda s: s.title))
-            experiment = replace(experiment, beside=beside)
+        experiment = _in_order(experiment)
         known = self._alone if experiment.alone else self._together
         if experiment not in known:
-            known[experiment] = self._run(experiment)
+            (known[experiment],) = self._ask(Question((experiment,), "runs"))
         if len(self._together) > _REMEMBERED:
             del self._together[next(iter(self._together))]
         return known[experiment]
 
-    def expect(self, experiment: Experiment) -> None:
-        """Start an experiment that will soon be asked for, while others are being judged."""
-        if experiment not in self._ahead and experiment not in self._together:
-            self._ahead[experiment] = self._open().start(experiment)
+    def verdicts(self, experiments: Iterable[Experiment]) -> tuple[Verdict, ...]:
+        """Judge the runs of experiments, their last ones if they were run; skips as ``run`` does.
+
+        The worker does it, which takes less time than handing the runs over. They can still be had
+        by ``run``.
+        """
+        question = Question(tuple(map(_in_order, experiments)), "verdicts")
+        verdicts: tuple[Verdict, ...] = self._ask(question)
+        return verdicts
+
+    def expect(self, experiments: Iterable[Experiment]) -> None:
+        """Have experiments run after the next ones that are asked for, while these are judged."""
+        self._soon = tuple(experiments)
 
     def judge(self, runs: Iterable[Run]) -> Result:
         """Judge runs; the result is printed if the test fails."""
@@ -109,12 +117,14 @@ class Lab:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-            self._ahead.clear()
 
-    def _run(self, experiment: Experiment) -> Run:
+    def _ask(self, question: Question) -> Any:
         try:
-            started = self._ahead.pop(experiment, None) or self._open().start(experiment)
-            return started.result()
+            answer = self._open().ask(question)
+            if self._soon:
+                self._open().ask(Question(self._soon, "nothing"))
+                self._soon = ()
+            return answer.result()
         except UnsupportedError as problem:
             pytest.skip(str(problem))
         except SandboxError:
@@ -126,6 +136,13 @@ class Lab:
             with _on_cpu(_worker_number()):
                 self._pool = Pool(1)
         return self._pool
+
+
+def _in_order(experiment: Experiment) -> Experiment:
+    """Let the order in which others are named make no second experiment of a run alone."""
+    if not experiment.alone:
+        return experiment
+    return replace(experiment, beside=tuple(sorted(experiment.beside, key=lambda s: s.title)))
 
 
 @contextmanager
@@ -305,10 +322,8 @@ def judge(lab: Lab) -> Callable[[Iterable[Run]], Result]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Start what this test and the next one are about: the worker need not wait for the judge."""
-    for one in (item, nextitem):
-        for experiment in _subjects(one) if one is not None else ():
-            item.config.stash[_LAB].expect(experiment)
+    """Say what the next test is about: the worker need not wait until this one is done."""
+    item.config.stash[_LAB].expect(_subjects(nextitem) if nextitem is not None else ())
 
 
 def _subjects(item: pytest.Item) -> list[Experiment]:

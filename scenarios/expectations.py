@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from lab.pairs import by_itself, judge
+from lab import pairs
+from lab.pairs import by_itself
 from lab.plugin import Lab, entries
 from lab.scenario import Scenario
 from lab.verdict.expected import Explanation, load
@@ -26,8 +27,8 @@ def unexpected(lab: Lab, scenario: Scenario) -> tuple[str, ...]:
     not borne out. Every software alone is run once for all combinations with it.
     """
     (together,) = (e for e in scenario.experiments() if not e.alone)
-    runs = [lab.run(by_itself(together, one)) for one in scenario.software]
-    judged = judge(runs, lab.run(together), explanations())
-    if judged.unexpected:
-        lab.judge((*runs, lab.run(together)))  # its evidence is printed
-    return judged.unexpected
+    experiments = (*(by_itself(together, one) for one in scenario.software), together)
+    problems = pairs.unexpected(together, lab.verdicts(experiments), explanations())
+    if problems:
+        lab.judge(map(lab.run, experiments))  # its evidence is printed
+    return problems

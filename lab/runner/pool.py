@@ -17,7 +17,7 @@ from typing import BinaryIO
 from lab.errors import SandboxError
 from lab.kernel.keep import MARKER, Kept, own_marker
 from lab.record import Run
-from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
+from lab.runner.protocol import Answer, Failure, Question, Request, Task, receive, send
 from lab.scenario import Experiment
 
 _HERE = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ class Worker:
             raise SandboxError(f"the worker answered {type(answer).__name__}")
         return answer.run, answer.kept
 
-    def ask(self, request: Request | Task) -> object:
+    def ask(self, request: Request | Question | Task) -> object:
         """Return the answer to one request. Raises as ``run`` does."""
         try:
             if not self._ready:
@@ -138,17 +138,27 @@ class Pool:
 
     def call(self, task: Task) -> object:
         """Call a function in a worker's sandbox and return what it returns."""
-        worker = self._free.get()
-        try:
-            return worker.ask(task)
-        finally:
-            self._free.put(worker)
+        return self._ask(task)
+
+    def ask(self, question: Question) -> Future[object]:
+        """Ask a worker for what it remembers, or runs now; every worker has a memory of its own.
+
+        The Future has runs, verdicts or nothing, or raises what the worker raised.
+        """
+        return self._threads.submit(self._ask, question)
 
     def close(self) -> None:
         """End all workers."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.close()
+
+    def _ask(self, request: Question | Task) -> object:
+        worker = self._free.get()
+        try:
+            return worker.ask(request)
+        finally:
+            self._free.put(worker)
 
     def _one(self, request: Request) -> tuple[Run, Kept | None]:
         worker = self._free.get()

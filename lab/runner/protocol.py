@@ -7,7 +7,7 @@ import pickle
 import struct
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from lab.errors import LabError, SandboxError
 from lab.kernel.keep import Kept
@@ -25,6 +25,7 @@ from lab.record import (
     Write,
 )
 from lab.scenario import Experiment
+from lab.verdict.outcome import Culprit, Verdict
 
 _LENGTH = struct.Struct("=Q")
 
@@ -32,13 +33,16 @@ _LENGTH = struct.Struct("=Q")
 def _pickle_by_fields(kind: type) -> None:
     """Pickle a frozen dataclass as constructor and values; the default takes three times as long.
 
-    A run hands over thousands of these.
+    A run has thousands of these.
     """
     values = attrgetter(*(field.name for field in fields(kind)))
     copyreg.pickle(kind, lambda one: (kind, values(one)))
 
 
-for _kind in (Reading, Hit, Write, Routed, Dropped, Timeline, FlowRun, PolicyRule, Point, Rule):
+for _kind in (
+    *(Reading, Hit, Write, Routed, Dropped, Timeline, FlowRun, PolicyRule, Point, Rule),
+    *(Verdict, Culprit),
+):
     _pickle_by_fields(_kind)
 
 
@@ -48,6 +52,19 @@ class Request:
 
     experiment: Experiment
     keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Experiments of which the worker remembers the runs, and what of them is wanted.
+
+    It runs those that it does not remember. Few want whole runs, which take longer to hand over
+    than to judge: it tells the verdicts on them, or nothing as long as the runs are only to be
+    ready.
+    """
+
+    experiments: tuple[Experiment, ...]
+    wanted: Literal["verdicts", "runs", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)

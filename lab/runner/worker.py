@@ -17,7 +17,9 @@ from lab.kernel import sandbox
 from lab.kernel.sandbox import Sandbox
 from lab.rules.listing import Listings
 from lab.runner import run, run_and_keep
-from lab.runner.protocol import Answer, Failure, Request, Task, receive, send
+from lab.runner.memory import Memory
+from lab.runner.protocol import Answer, Failure, Question, Request, Task, receive, send
+from lab.verdict.compare import compare
 
 
 def main(parent: int, number: int) -> None:
@@ -31,6 +33,7 @@ def main(parent: int, number: int) -> None:
         return
     send(answers, "ready")
     listings = Listings()
+    memory = Memory(lambda experiment: run(experiment, place, listings))
     # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
@@ -41,6 +44,8 @@ def main(parent: int, number: int) -> None:
             return
         if isinstance(request, Request):
             send(answers, _serve(request, place, listings))
+        elif isinstance(request, Question):
+            send(answers, _told(request, memory))
         elif isinstance(request, Task):
             send(answers, _call(request, place))
 
@@ -66,6 +71,18 @@ def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
         return Failure(problem)
     except OSError as problem:
         return Failure(SandboxError(f"{request.experiment}: {problem}"))
+
+
+def _told(question: Question, memory: Memory) -> object:
+    try:
+        runs = memory.runs(question.experiments)
+    except (LabError, SandboxError) as problem:
+        return Failure(problem)
+    except OSError as problem:
+        return Failure(SandboxError(f"{question.experiments[-1]}: {problem}"))
+    if question.wanted == "nothing":
+        return None
+    return runs if question.wanted == "runs" else tuple(compare(runs))
 
 
 if __name__ == "__main__":

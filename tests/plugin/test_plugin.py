@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from lab.errors import SandboxError
-from lab.plugin import Lab, Result, entries, scenarios, title
+from lab.plugin import Lab, Result, entries, entry, scenarios, title
 from lab.scenario import Scenario
+from lab.verdict.compare import compare
 
 pytestmark = pytest.mark.kernel
 
@@ -199,7 +200,7 @@ def test_where_nothing_can_be_run_tests_are_skipped_with_the_reason(
 
         class Refused:
             def __init__(self, workers): ...
-            def start(self, experiment): raise UnsupportedError("cannot make namespaces here")
+            def ask(self, question): raise UnsupportedError("cannot make namespaces here")
             def close(self): ...
 
         @pytest.fixture(autouse=True)
@@ -234,6 +235,24 @@ def test_a_result_without_verdicts_does_not_survive() -> None:
     assert not nothing.survives
     assert nothing.conflicts == ()
     assert repr(nothing) == "<no verdict>"
+
+
+def test_the_worker_judges_the_runs_that_the_test_can_have(lab: Lab) -> None:
+    """Verdicts come without runs; who asks for the runs afterwards gets those they rest on."""
+    software = (entry("portmap"), entry("kubernetes"))
+    scenario = Scenario(software, families=("ipv4",), variants=("nft",), orders="given")
+    experiments = tuple(scenario.experiments())
+    lab.run(experiments[0])  # skips where nothing can be run
+    own = Lab()
+    try:
+        verdicts = own.verdicts(experiments)
+        runs = tuple(map(own.run, experiments))
+        assert len(verdicts) > len(experiments)
+        assert tuple(compare(runs)) == verdicts
+        assert own.verdicts(experiments) == verdicts
+        assert [own.run(e).seconds for e in experiments] == [run.seconds for run in runs]
+    finally:
+        own.close()
 
 
 def test_a_worker_that_died_is_replaced(lab: Lab) -> None:
