@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lab.native.marktest import restores, saves, tests
 from lab.native.markwrite import writes
@@ -15,10 +16,18 @@ from lab.verdict.outcome import Culprit
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who wrote a bit: the software, and its rule or socket in words."""
+    """Who wrote a bit: the software, by a rule or by its socket."""
 
     software: str
-    words: str
+    rule: Rule | None = None
+
+    @property
+    def words(self) -> str:
+        """Name the rule or the socket."""
+        if self.rule is None:
+            return f"the socket of {self.software} (SO_MARK)"
+        text = self.rule.listed or self.rule.written
+        return f"{self.software} ({self.rule.where}: {text})"
 
 
 Owners = dict[int, Writer | None]
@@ -89,16 +98,23 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
                 _settle(origin, event, flow.owner)
         elif isinstance(event, Hit):
             rule = run.rules[event.rule]
-            yield from _stranger(rule, event.rule, event.before, event, origin)
-            _claim(rule, event, origin)
+            if tests(rule.written):
+                yield from _stranger(rule, event.rule, event.before, event, origin)
+            if writes(rule.written):
+                _claim(rule, event, origin)
         elif isinstance(event, Write):
             _credit(run, origin, event)
         elif isinstance(event, Routed) and event.policy is not None:
             if event.hook == "output" and not origin.mark:
                 origin.mark = _of_socket(event.mark, flow.owner)
-            index = run.policy[event.policy].rule
-            if index is not None:
-                yield from _stranger(run.rules[index], index, event.mark, event, origin)
+            yield from _chosen(run, event, run.policy[event.policy].rule, origin)
+
+
+def _chosen(
+    run: Run, event: Routed, index: int | None, origin: Origin
+) -> Iterator[tuple[Culprit, int]]:
+    if index is not None:
+        yield from _stranger(run.rules[index], index, event.mark, event, origin)
 
 
 def _settle(origin: Origin, reading: Reading, owner: str) -> None:
@@ -108,8 +124,7 @@ def _settle(origin: Origin, reading: Reading, owner: str) -> None:
 
 
 def _of_socket(mark: int, owner: str) -> Owners:
-    socket = Writer(owner, f"the socket of {owner} (SO_MARK)")
-    return dict.fromkeys(_bits(mark), socket)
+    return dict.fromkeys(_bits(mark), Writer(owner))
 
 
 def _claim(rule: Rule, hit: Hit, origin: Origin) -> None:
@@ -135,10 +150,7 @@ def _credit(run: Run, origin: Origin, write: Write) -> None:
 
 
 def _writer(rule: Rule | None) -> Writer | None:
-    if rule is None:
-        return None
-    text = rule.listed or rule.written
-    return Writer(rule.software, f"{rule.software} ({rule.where}: {text})")
+    return None if rule is None else Writer(rule.software, rule)
 
 
 def _stranger(
@@ -165,5 +177,6 @@ def _is_stranger(writer: Writer, rule: Rule, origin: Origin) -> bool:
     return writer.software != rule.software and pair not in origin.friends
 
 
-def _bits(word: int) -> list[int]:
-    return [bit for bit in range(32) if word >> bit & 1]
+@lru_cache(maxsize=4096)
+def _bits(word: int) -> tuple[int, ...]:
+    return tuple(bit for bit in range(32) if word >> bit & 1)
