@@ -100,8 +100,7 @@ def _walk(run: Run, flow: FlowRun, line: Timeline, origin: Origin) -> Iterator[t
             rule = run.rules[event.rule]
             if tests(rule.written):
                 yield from _stranger(rule, event.rule, event.before, event, origin)
-            if writes(rule.written):
-                _claim(rule, event, origin)
+            _claim(rule, event, origin)
         elif isinstance(event, Write):
             _credit(run, origin, event)
         elif isinstance(event, Routed) and event.policy is not None:
