@@ -101,13 +101,28 @@ def _apt_options(kernel: Kernel, work: Path) -> tuple[str, ...]:
 
 
 def _complete(root: Path) -> None:
-    """Make the index of the modules, which an installation would have made."""
-    if not (root / "lib").exists():  # newer packages have /usr/lib only
+    """Make the index of the modules, which an installation would have made.
+
+    Newer packages have /usr/lib only, and from Linux 7 on the kernel among its modules.
+    """
+    if not (root / "lib").exists():
         (root / "lib").symlink_to("usr/lib")
     releases = [path.name for path in (root / "lib" / "modules").glob("*")]
-    if len(releases) != 1 or not (root / "boot" / f"vmlinuz-{releases[0]}").exists():
+    if len(releases) != 1:
         raise UnsupportedError(f"expected one kernel with its modules, found {releases}")
+    image = root / "boot" / f"vmlinuz-{releases[0]}"
+    if not image.exists():
+        _image_among_modules(root / "lib" / "modules" / releases[0] / "vmlinuz", image)
     _run(("depmod", "-b", str(root), releases[0]))
+
+
+def _image_among_modules(found: Path, image: Path) -> None:
+    if not found.exists():
+        raise UnsupportedError(
+            f"expected the kernel of {found.parent.name}, found its modules only"
+        )
+    image.parent.mkdir(exist_ok=True)
+    image.hardlink_to(found)
 
 
 def _run(command: tuple[str, ...], folder: Path = Path("/")) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -176,3 +177,31 @@ def test_the_doctor_says_whether_guests_can_run(
     (boot / "vmlinuz-6.1.0-50-amd64").touch()
     found = doctor.guest_finding("", "not installed: apt; apt-get install apt")
     assert (found.state, found.reason) == ("yes", "fetched: debian-12")
+
+
+@pytest.mark.skipif(not shutil.which("depmod"), reason="depmod is not installed")
+@pytest.mark.parametrize(
+    ("image", "modules"),
+    [
+        ("boot/vmlinuz-6.99", "lib/modules/6.99"),
+        ("boot/vmlinuz-6.99", "usr/lib/modules/6.99"),
+        ("usr/lib/modules/6.99/vmlinuz", "usr/lib/modules/6.99"),
+    ],
+)
+def test_a_kernel_is_found_wherever_its_package_has_it(
+    tmp_path: Path, image: str, modules: str
+) -> None:
+    """In /boot, or among its modules, which are in /lib or in /usr/lib."""
+    (tmp_path / modules / "kernel").mkdir(parents=True)
+    (tmp_path / image).parent.mkdir(exist_ok=True)
+    (tmp_path / image).write_text("kernel")
+    download._complete(tmp_path)
+    assert (tmp_path / "boot" / "vmlinuz-6.99").read_text() == "kernel"
+    assert (tmp_path / "lib" / "modules" / "6.99" / "modules.dep").exists()
+
+
+def test_modules_without_their_kernel_are_refused(tmp_path: Path) -> None:
+    """A guest could not boot from them."""
+    (tmp_path / "lib" / "modules" / "6.99").mkdir(parents=True)
+    with pytest.raises(UnsupportedError, match=r"the kernel of 6\.99, found its modules only"):
+        download._complete(tmp_path)
