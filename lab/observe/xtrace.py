@@ -56,12 +56,15 @@ Traced = tuple[Line, Headers]
 
 
 def listen(receive_buffer: int, family: str) -> Netfilter:
-    """Open the log of the current namespace, where TRACE lines go to from now on."""
+    """Open the log of the current namespace, where TRACE lines go to from now on.
+
+    The first request has the kernel load nfnetlink_log, which only then is a log to choose.
+    """
+    log = Netfilter(receive_buffer=receive_buffer)
+    log.request(_CONFIG, 0, attribute(_CFG_CMD, struct.pack("=B", _BIND)), _GROUP)
     Path(f"/proc/sys/net/netfilter/nf_log/{2 if family == 'ipv4' else 10}").write_text(
         "nfnetlink_log"
     )
-    log = Netfilter(receive_buffer=receive_buffer)
-    log.request(_CONFIG, 0, attribute(_CFG_CMD, struct.pack("=B", _BIND)), _GROUP)
     body = attribute(_CFG_MODE, struct.pack("!IBB", _RANGE, _COPY_PACKET, 0))
     body += attribute(_CFG_QTHRESH, struct.pack("!I", 1))
     log.request(_CONFIG, 0, body, _GROUP)
