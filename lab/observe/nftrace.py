@@ -43,7 +43,7 @@ _PAYLOAD, _ID_AT, _ID_END, _ID_HEADER = 16, 40, 44, struct.pack("=HH", 8, _ID)
 # layer's and, from Linux 6.16 on, what conntrack knows.
 _TRANSPORT_HEADER = struct.pack("=HH", 24, _TRANSPORT)
 _NETWORK_HEADERS = ((24, struct.pack("=HH", 24, _NETWORK)), (44, struct.pack("=HH", 44, _NETWORK)))
-_REMEMBERED = 1 << 15
+_MANY, _SOME = 1 << 14, 1 << 11
 
 
 class Headers(NamedTuple):
@@ -83,7 +83,7 @@ class _Messages(dict[bytes, Message | None]):
     """Messages by all that is not one packet's own in them; None for what is no such message."""
 
     def __missing__(self, key: bytes) -> Message | None:
-        if len(self) > _REMEMBERED:
+        if len(self) > _MANY:
             self.clear()
         found = None
         if key[4:6] == _TRACE and key[_ID_AT - 4 : _ID_AT] == _ID_HEADER:
@@ -96,7 +96,7 @@ class _Packets(dict[bytes, "Headers | None"]):
     """Packets by their network and transport attributes, as they stand in a message."""
 
     def __missing__(self, key: bytes) -> Headers | None:
-        if len(self) > _REMEMBERED:
+        if len(self) > _SOME:
             self.clear()
         found = self[key] = headers(key[4:-24], key[-20:])
         return found

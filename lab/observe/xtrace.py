@@ -33,7 +33,7 @@ _LINE = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?")
 # stand before it: the time. What is before both repeats.
 _PACKETS_AT = ((b"\x09\0\x45", 20), (b"\x09\0\x60", 40))
 _TIME = struct.pack("=HH", 20, 3)
-_FRONT, _REMEMBERED = 20, 1 << 15
+_FRONT, _MANY, _SOME = 20, 1 << 14, 1 << 11
 
 Kind = Literal["rule", "return", "policy"]
 
@@ -75,7 +75,7 @@ class _Lines(dict[bytes, Line | None]):
     """Lines by all that stands before a message's time and packet; None where that is no line."""
 
     def __missing__(self, front: bytes) -> Line | None:
-        if len(self) > _REMEMBERED:
+        if len(self) > _MANY:
             self.clear()
         is_line = front[4:6] == _LOGGED and _is_whole(front)
         self[front] = found = _line(attributes(front, _FRONT)) if is_line else None
@@ -95,7 +95,7 @@ class _Packets(dict[bytes, Headers | None]):
     """Packets by their network and transport headers."""
 
     def __missing__(self, key: bytes) -> Headers | None:
-        if len(self) > _REMEMBERED:
+        if len(self) > _SOME:
             self.clear()
         found = self[key] = headers(key[:-20], key[-20:])
         return found

@@ -36,7 +36,7 @@ def main(parent: int, number: int) -> None:
     memory = Memory(lambda experiment: run(experiment, place, listings))
     # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
     gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(100_000, 20, 100)
     while True:
         try:
             request = receive(sys.stdin.buffer)
