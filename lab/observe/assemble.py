@@ -23,7 +23,7 @@ LegacyRule = Callable[[str, str, int], int | None]
 
 
 Walked = tuple[tuple[Event, ...], int | None, Sequence[object]]
-"""The events of a pass, the mark behind it, and the messages that told it."""
+"""Events, the mark behind them, and the messages that told them: kept, so that ids stay theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Lookups:
 
     ``programs`` are the eBPF programs at its devices, with the numbers of their rules. ``read``
     collects which notes were met. Packets are read alike and meet the same rules again and again:
-    ``readings`` and ``walked`` keep one of each kind.
+    ``readings``, ``walked`` (whole passes) and ``matched`` (single rules) keep one of each kind.
     """
 
     node: str
@@ -44,6 +44,7 @@ class Lookups:
     read: set[Noted] = field(default_factory=set)
     readings: dict[tuple[object, ...], Reading] = field(default_factory=dict)
     walked: dict[tuple[object, ...], Walked] = field(default_factory=dict)
+    matched: dict[tuple[object, ...], Walked] = field(default_factory=dict)
 
     def ctmark(self, noted: Noted) -> int | None:
         """Return the ctmark with which a packet was noted, None where none was."""
@@ -90,7 +91,7 @@ def _walked(one: Pass, lookups: Lookups, state: _State) -> tuple[Event, ...]:
     known = lookups.walked.get(key)
     if known is None:
         made = tuple((_legacy if one.lines else _nft)(one, lookups, state))
-        known = lookups.walked[key] = made, state.mark, told  # kept, so that the ids stay theirs
+        known = lookups.walked[key] = made, state.mark, told
     state.mark = known[1]
     return known[0]
 
@@ -174,26 +175,28 @@ def _ctmark_after(text: str, mark: int, ctmark: int | None) -> int | None:
 
 def _nft(one: Pass, lookups: Lookups, state: _State) -> Iterator[Event]:
     for message in one.messages:
-        before = message.mark if state.mark is None else state.mark
-        state.mark = message.mark
-        if message.kind == "policy" and message.verdict == "drop":
-            yield Dropped(
-                lookups.node,
-                one.hook,
-                one.priority,
-                None,
-                f"policy drop of {message.table} {message.chain}",
-            )
-        if message.kind != "rule" or not message.handle:
-            continue
-        rule = lookups.nft_rule(message.family, message.table, message.chain, message.handle)
-        if rule is None:
-            if before != message.mark:
-                yield Write(
-                    lookups.node, one.hook, one.priority, "mark", before, message.mark, None
-                )
-            continue
+        key = (one.hook, one.priority, state.mark, id(message))
+        known = lookups.matched.get(key)
+        if known is None:
+            made = tuple(_told(one, message, state.mark, lookups))
+            known = lookups.matched[key] = made, message.mark, (message,)
+        state.mark = known[1]
+        yield from known[0]
+
+
+def _told(one: Pass, message: Message, mark: int | None, lookups: Lookups) -> Iterator[Event]:
+    """Yield the events of one message; ``mark`` is the packet's before it, as far as is known."""
+    before = message.mark if mark is None else mark
+    if message.kind == "policy" and message.verdict == "drop":
+        reason = f"policy drop of {message.table} {message.chain}"
+        yield Dropped(lookups.node, one.hook, one.priority, None, reason)
+    if message.kind != "rule" or not message.handle:
+        return
+    rule = lookups.nft_rule(message.family, message.table, message.chain, message.handle)
+    if rule is not None:
         yield from _hit(one, lookups.node, rule, before, message)
+    elif before != message.mark:
+        yield Write(lookups.node, one.hook, one.priority, "mark", before, message.mark, None)
 
 
 def _hit(one: Pass, node: str, rule: int, before: int, message: Message) -> Iterator[Event]:
