@@ -110,7 +110,8 @@ def test_every_rule_about_marks_is_in_the_archive(
     assert len(wanted) > 20
     assert {k: v for k, v in before.items() if after[k] != v} == {}
     assert ("direct-action" in host.files["tc.txt"]) == ("cilium" in others)
-    assert host.manifest.gaps == ()
+    asked_for = {gap.file for gap in host.manifest.gaps}  # an ordinary user may not ask for eBPF
+    assert asked_for <= ({"tc.txt"} if os.geteuid() else set())
 
 
 def shape(line: str) -> tuple[str, ...]:
