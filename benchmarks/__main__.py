@@ -50,7 +50,7 @@ def main() -> int:
     """Run the sections that were asked for; only a complete run writes the page."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then, too
-    before = machine.load()
+    before, fast = machine.load(), machine.speed()
     tables = []
     try:
         for name in options.sections or SECTIONS:
@@ -62,7 +62,12 @@ def main() -> int:
         return 130
     if not options.sections:
         busy = f"{before} when it began, {machine.load()} at the end"
-        facts = [*machine.describe(), ("load average, this benchmark included", busy)]
+        speed = f"{fast} before, {machine.speed()} behind the benchmark"
+        facts = [
+            *machine.describe(),
+            ("load average, this benchmark included", busy),
+            ("a million additions in Python", speed),
+        ]
         command = _COMMAND if options.times == _TIMES else f"{_COMMAND} --times {options.times}"
         _PAGE.write_text(page.markdown(tables, facts, command), encoding="utf-8")
         _say(f"\nwritten: docs/{_PAGE.name}")

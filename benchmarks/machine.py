@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import re
+import time
 
 from lab.runner import environment
 
@@ -29,6 +30,23 @@ def describe() -> list[tuple[str, str]]:
 def load() -> str:
     """Return the load average of the last minute: how busy the machine is with other things."""
     return f"{os.getloadavg()[0]:.1f}"
+
+
+def speed() -> str:
+    """Return how long a loop of a million additions takes: how fast the machine is just now.
+
+    Others may share its processors, of which no load average tells.
+    """
+    taken = sorted(_additions() * 1000 for _ in range(21))
+    return f"{taken[10]:.0f} ms (at best {taken[0]:.0f})"
+
+
+def _additions() -> float:
+    started = time.perf_counter()
+    total = 0
+    for number in range(1_000_000):
+        total += number
+    return time.perf_counter() - started
 
 
 def _memory() -> int:
