@@ -64,7 +64,7 @@ NEEDED = (
     Trial("nft trace", (*_NFT, "nft add rule inet lab c meta nftrace set 1"),
           ("nf_tables",), needed=True, remedy=_kernel("CONFIG_NF_TABLES", "nf_tables")),
     Trial("legacy trace", ("iptables-legacy -t raw -A PREROUTING -j TRACE",),
-          ("ip_tables", "iptable_raw", "xt_TRACE", "nf_log_syslog"), needed=True,
+          ("ip_tables", "iptable_raw", "xt_TRACE", "nfnetlink_log"), needed=True,
           remedy=_kernel("CONFIG_NETFILTER_XT_TARGET_TRACE", "xt_TRACE")),
     Trial("conntrack", (*_NFT, "nft add rule inet lab c ct state new ct mark set meta mark"),
           ("nf_tables", "nf_conntrack", "nft_ct"), needed=True,

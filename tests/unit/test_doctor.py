@@ -145,6 +145,19 @@ def test_a_module_on_disk_is_reported_and_not_loaded(monkeypatch: pytest.MonkeyP
     assert "loads module sleepy on first use" in answer.reason
 
 
+@pytest.mark.parametrize("root", [True, False])
+def test_the_tables_of_legacy_are_loaded_by_root_only(
+    monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
+    """iptables-legacy asks modprobe for them, where the kernel loads other modules by itself."""
+    monkeypatch.setattr(features, "dormant", tuple)
+    monkeypatch.setattr(features, "has_capability", lambda number: root)
+    trials = [Trial("legacy", ("false",), ("ip_tables",)), Trial("nft", ("false",), ("nf_tables",))]
+    _, answers = features.attempt(trials)
+    assert [answer.ok for answer in answers] == [root, True]
+    assert ("only root's iptables loads it" in answers[0].reason) is not root
+
+
 def _namespaces() -> list[str]:
     return [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("net", "mnt", "user")]
 
