@@ -13,7 +13,8 @@ import pytest
 from lab.errors import UnsupportedError
 from lab.plugin import Lab
 from lab.record import Run
-from lab.registry.loader import read
+from lab.registry.find import find
+from lab.registry.loader import load, read
 from lab.registry.software import Software
 from lab.runner.pool import Pool
 from lab.runner.protocol import Task
@@ -95,3 +96,29 @@ def run_alone(lab: Lab) -> Callable[..., Run]:
         return lab.run(experiment)
 
     return run
+
+
+@pytest.fixture
+def capture(inside: Inside, tmp_path: Path) -> Callable[..., Path]:
+    """Return what installs entries by hand, then texts, and captures the node."""
+
+    def taken(
+        *names: str,
+        extra: tuple[tuple[tuple[str, ...], str], ...] = (),
+        family: Family = "ipv4",
+        variant: str = "nft",
+    ) -> Path:
+        entries = load()
+        software = tuple(find(name, entries) for name in names)
+        scenario = Scenario(
+            software,
+            families=(family,),
+            variants=(variant,),
+            orders="given",  # type: ignore[arg-type]
+        )
+        experiment = list(scenario.experiments())[-1]
+        path = tmp_path / f"{'-'.join(n.partition('@')[0] for n in names)}.tar.gz"
+        path.write_bytes(inside("packed", (experiment, extra)))
+        return path
+
+    return taken

@@ -35,32 +35,6 @@ MANGLE = "*mangle\n{}\nCOMMIT\n"
 CLOBBER = "-A POSTROUTING -o eth1 -j MARK --set-xmark 0x0/0xff0000"
 
 
-@pytest.fixture
-def capture(inside: Inside, tmp_path: Path) -> Capture:
-    """Return what installs entries by hand, then texts, and captures the node."""
-
-    def taken(
-        *names: str,
-        extra: tuple[tuple[tuple[str, ...], str], ...] = (),
-        family: Family = "ipv4",
-        variant: str = "nft",
-    ) -> Path:
-        entries = load()
-        software = tuple(find(name, entries) for name in names)
-        scenario = Scenario(
-            software,
-            families=(family,),
-            variants=(variant,),
-            orders="given",  # type: ignore[arg-type]
-        )
-        experiment = list(scenario.experiments())[-1]
-        path = tmp_path / f"{'-'.join(n.partition('@')[0] for n in names)}.tar.gz"
-        path.write_bytes(inside("packed", (experiment, extra)))
-        return path
-
-    return taken
-
-
 def owners(path: Path) -> dict[str, str]:
     """Divide an archive; return the titles by the owners' names."""
     host = archive.read(path)
