@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lab.kernel.route import Answer, Lookup
+from lab.kernel.route import TABLES, Answer, Lookup
 from lab.observe import tc
 from lab.observe.assemble import Lookups, events
 from lab.observe.passes import Met, Pass
@@ -18,7 +18,6 @@ from lab.traffic.packets import read_tag
 
 LookUp = Callable[[Lookup], Answer]
 _SEALED = "the tunnel's packet arrived, and nothing came out of it"
-_TABLES = {253: "default", 254: "main", 255: "local"}
 _MAIN, _LOCAL = 254, 255
 
 
@@ -333,6 +332,6 @@ def _asked(node: str, hook: str, question: Lookup, roads: Roads) -> Routed:
     route = (
         ""
         if answer.error
-        else f"{answer.prefix}{via} dev {device} table {_TABLES.get(answer.table, answer.table)}"
+        else f"{answer.prefix}{via} dev {device} table {TABLES.get(answer.table, answer.table)}"
     )
     return Routed(node, hook, question.mark, policy, route, device, answer.error)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from lab.kernel.netlink import attributes, messages
+from lab.observe.known import MANY, SOME, Known
 from lab.record import Verdict
 from lab.traffic.packets import MAGIC
 
@@ -43,7 +44,6 @@ _PAYLOAD, _ID_AT, _ID_END, _ID_HEADER = 16, 40, 44, struct.pack("=HH", 8, _ID)
 # layer's and, from Linux 6.16 on, what conntrack knows.
 _TRANSPORT_HEADER = struct.pack("=HH", 24, _TRANSPORT)
 _NETWORK_HEADERS = ((24, struct.pack("=HH", 24, _NETWORK)), (44, struct.pack("=HH", 44, _NETWORK)))
-_MANY, _SOME = 1 << 14, 1 << 11
 
 
 class Headers(NamedTuple):
@@ -79,30 +79,19 @@ Traced = tuple[bytes, Message, Headers | None]
 """The packet's id, the message, and headers: these come with the first of each base chain only."""
 
 
-class _Messages(dict[bytes, Message | None]):
-    """Messages by all that is not one packet's own in them; None for what is no such message."""
-
-    def __missing__(self, key: bytes) -> Message | None:
-        if len(self) > _MANY:
-            self.clear()
-        found = None
-        if key[4:6] == _TRACE and key[_ID_AT - 4 : _ID_AT] == _ID_HEADER:
-            found = _read(key[_PAYLOAD:_ID_AT] + bytes(_ID_END - _ID_AT) + key[_ID_AT:])[1]
-        self[key] = found
-        return found
+def _message(key: bytes) -> Message | None:
+    """Read all that is not one packet's own; None where it is no such message."""
+    if key[4:6] != _TRACE or key[_ID_AT - 4 : _ID_AT] != _ID_HEADER:
+        return None
+    return _read(key[_PAYLOAD:_ID_AT] + bytes(_ID_END - _ID_AT) + key[_ID_AT:])[1]
 
 
-class _Packets(dict[bytes, "Headers | None"]):
-    """Packets by their network and transport attributes, as they stand in a message."""
-
-    def __missing__(self, key: bytes) -> Headers | None:
-        if len(self) > _SOME:
-            self.clear()
-        found = self[key] = headers(key[4:-24], key[-20:])
-        return found
+def _packet(key: bytes) -> Headers | None:
+    """Read a packet's network and transport attributes, as they stand in a message."""
+    return headers(key[4:-24], key[-20:])
 
 
-_MESSAGES, _PACKETS = _Messages(), _Packets()
+_MESSAGES, _PACKETS = Known(_message, MANY), Known(_packet, SOME)
 
 
 def decode_all(raw: Iterable[bytes]) -> Iterator[Traced]:

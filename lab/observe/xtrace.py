@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lab.kernel.netlink import Attributes, Netfilter, attribute, attributes, messages
+from lab.observe.known import MANY, SOME, Known
 from lab.observe.nftrace import Headers, headers
 from lab.traffic.packets import inside
 
@@ -33,7 +34,7 @@ _LINE = re.compile(r"TRACE: (\w+):(.+):(rule|return|policy):(\d+) ?")
 # stand before it: the time. What is before both repeats.
 _PACKETS_AT = ((b"\x09\0\x45", 20), (b"\x09\0\x60", 40))
 _TIME = struct.pack("=HH", 20, 3)
-_FRONT, _MANY, _SOME = 20, 1 << 14, 1 << 11
+_FRONT = 20
 
 Kind = Literal["rule", "return", "policy"]
 
@@ -71,15 +72,10 @@ def listen(receive_buffer: int, family: str) -> Netfilter:
     return log
 
 
-class _Lines(dict[bytes, Line | None]):
-    """Lines by all that stands before a message's time and packet; None where that is no line."""
-
-    def __missing__(self, front: bytes) -> Line | None:
-        if len(self) > _MANY:
-            self.clear()
-        is_line = front[4:6] == _LOGGED and _is_whole(front)
-        self[front] = found = _line(attributes(front, _FRONT)) if is_line else None
-        return found
+def _known_line(front: bytes) -> Line | None:
+    """Read all that stands before a message's time and packet; None where that is no line."""
+    is_line = front[4:6] == _LOGGED and _is_whole(front)
+    return _line(attributes(front, _FRONT)) if is_line else None
 
 
 def _is_whole(front: bytes) -> bool:
@@ -91,17 +87,8 @@ def _is_whole(front: bytes) -> bool:
     return offset == len(front)
 
 
-class _Packets(dict[bytes, Headers | None]):
-    """Packets by their network and transport headers."""
-
-    def __missing__(self, key: bytes) -> Headers | None:
-        if len(self) > _SOME:
-            self.clear()
-        found = self[key] = headers(key[:-20], key[-20:])
-        return found
-
-
-_LINES, _PACKETS = _Lines(), _Packets()
+_LINES = Known(_known_line, MANY)
+_PACKETS = Known(lambda packet: headers(packet[:-20], packet[-20:]), SOME)
 
 
 def decode_all(raw: Iterable[bytes]) -> Iterator[Traced]:

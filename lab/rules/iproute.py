@@ -9,7 +9,7 @@ import struct
 from dataclasses import replace
 
 from lab.kernel.netlink import attributes
-from lab.kernel.route import Router
+from lab.kernel.route import TABLES, Router
 from lab.marks import WORD, Mark
 from lab.native.rule import Rule
 from lab.record import PolicyRule
@@ -17,7 +17,6 @@ from lab.rules.installed import Installed
 
 _ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _KERNEL_RULES = (0, 32766, 32767)
-_TABLES = {253: "default", 254: "main", 255: "local"}
 
 
 def policy_rules(
@@ -52,7 +51,7 @@ def _is(policy: PolicyRule, written: str) -> bool:
     if preference not in (None, policy.priority):
         return False
     table = values.get("lookup", values.get("table", ""))
-    numbers = {name: number for number, name in _TABLES.items()}
+    numbers = {name: number for number, name in TABLES.items()}
     if table and numbers.get(table, int(table) if table.isdigit() else None) != policy.table:
         return False
     mark = values.get("fwmark")
@@ -96,7 +95,7 @@ def _policy_rule(payload: bytes, family: int) -> PolicyRule:
         f"fwmark {mark}" if mark else "",
         f"iif {iif}" if iif else "",
         f"oif {oif}" if oif else "",
-        f"lookup {_TABLES.get(table, table)}" if action == "lookup" else action,
+        f"lookup {TABLES.get(table, table)}" if action == "lookup" else action,
         f"suppress_prefixlength {suppress}" if suppress >= 0 else "",
     ]
     return PolicyRule(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lab.kernel.netlink import NLM_ACK, attribute
-from lab.kernel.route import Router, message
+from lab.kernel.route import TABLES, Router, message
 from lab.traffic.flow import Family
 
 _NEWROUTE, _NEWRULE = 24, 32
@@ -27,7 +27,7 @@ _INVERT, _ONLINK = 0x2, 0x4
 _LOOK_UP, _ACTIONS = 1, {"blackhole": 6, "unreachable": 7, "prohibit": 8}
 _UNICAST, _LOCAL, _BOOT = 1, 2, 3
 _GLOBAL, _LINK, _HOST = 0, 253, 254
-_TABLES = {"default": 253, "main": 254, "local": 255}
+_NAMED = {name: number for number, name in TABLES.items()}
 _RULE = ("pref", "from", "to", "fwmark", "iif", "table", "suppress_prefixlength")
 _ROUTE = ("dev", "via", "table", "scope")
 _ALIASES = {"priority": "pref", "lookup": "table"}
@@ -153,7 +153,7 @@ def _device(name: str) -> str:
 
 def _table(name: str) -> tuple[int, bytes]:
     """Return what the header says of a table, and the attribute of one that it has no room for."""
-    number = _TABLES[name] if name in _TABLES else _number(name)
+    number = _NAMED[name] if name in _NAMED else _number(name)
     return (number, b"") if number < 256 else (0, struct.pack("=I", number))
 
 
