@@ -13,7 +13,7 @@ from lab.native.lines import Line, lines
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules import requests
-from lab.rules.installed import Installed
+from lab.rules.installed import Installed, of_line
 from lab.traffic.flow import Family
 
 _FORBIDDEN = {"netns", "exec", "obj", "object", "object-file", "pinned", "-file", "-f"}
@@ -89,16 +89,7 @@ def _rule(software: str, ruleset: Ruleset, line: Line) -> Rule:
             f"{ruleset.file}:{ruleset.line + line.number}: {line.text!r} is not allowed; "
             f"expected a line that begins with one of {', '.join(begin)}"
         )
-    return Rule(
-        software,
-        tool,
-        words[0] if tool == "ip" else tool,
-        "",
-        line.text,
-        source=line.source,
-        file=ruleset.file,
-        line=ruleset.line + line.number,
-    )
+    return of_line(software, ruleset, line, words[0] if tool == "ip" else "")
 
 
 def _refusal(arguments: tuple[str, ...], result: command.Result, rules: Sequence[Rule]) -> str:

@@ -10,9 +10,8 @@ from lab.kernel import bpf
 from lab.native.bpf_code import assemble
 from lab.native.bpf_text import Program, parse
 from lab.native.lines import Line, lines
-from lab.native.rule import Rule
 from lab.registry.software import Ruleset
-from lab.rules.installed import Installed
+from lab.rules.installed import Installed, of_line
 
 
 def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
@@ -26,18 +25,7 @@ def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
         table = f"tc {program.hook} {program.device}"
         before = sum(rule.tool == "bpf" and rule.table == table for rule in installed.others)
         _attach(program, before + 1, line, ruleset)
-        installed.others.append(
-            Rule(
-                software,
-                "bpf",
-                table,
-                "",
-                line.text,
-                source=line.source,
-                file=ruleset.file,
-                line=ruleset.line + line.number,
-            )
-        )
+        installed.others.append(of_line(software, ruleset, line, table))
 
 
 def _programs(ruleset: Ruleset) -> Iterator[tuple[Line, Program]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lab.native.ledger import Ledger
+from lab.native.lines import Line
 from lab.native.rule import Rule
+from lab.registry.software import Ruleset
 from lab.scenario import Variant
 from lab.traffic.flow import Family
 
@@ -33,3 +35,17 @@ class Installed:
         """List every rule that a packet can meet."""
         chains = [*self.nftables.chains.values(), *self.legacy.chains.values()]
         return [rule for chain in chains for rule in chain] + self.policy + self.others
+
+
+def of_line(software: str, ruleset: Ruleset, line: Line, table: str = "") -> Rule:
+    """Return the rule that a line is where a tool has no chains; its table is else the tool."""
+    return Rule(
+        software,
+        ruleset.tool,
+        table or ruleset.tool,
+        "",
+        line.text,
+        source=line.source,
+        file=ruleset.file,
+        line=ruleset.line + line.number,
+    )

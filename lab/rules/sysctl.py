@@ -8,7 +8,7 @@ from lab.errors import EntryError, RuleRefused
 from lab.native.lines import Line, lines
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
-from lab.rules.installed import Installed
+from lab.rules.installed import Installed, of_line
 from lab.topology.build import write_sysctl
 
 
@@ -31,16 +31,7 @@ def _settings(software: str, ruleset: Ruleset) -> tuple[tuple[str, str, Rule], .
 
 def _setting(software: str, ruleset: Ruleset, line: Line) -> tuple[str, str, Rule]:
     key, equals, value = (part.strip() for part in line.text.partition("="))
-    rule = Rule(
-        software,
-        "sysctl",
-        "sysctl",
-        "",
-        line.text,
-        source=line.source,
-        file=ruleset.file,
-        line=ruleset.line + line.number,
-    )
+    rule = of_line(software, ruleset, line)
     if not equals or not key.startswith("net.") or ".." in key or "/" in key:
         raise EntryError(f"{rule.file}:{rule.line}: {line.text!r} is not 'net.… = value'")
     return key, value, rule

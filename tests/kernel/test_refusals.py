@@ -5,23 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from flows import FORWARDED
 
 from lab.errors import RuleRefused
-from lab.marks import Mark
 from lab.plugin import Lab
-from lab.points import Point
 from lab.registry.software import Ruleset, Software, Tool
 from lab.scenario import Experiment, Scenario
-from lab.traffic.flow import Expectation, Flow
 
-FLOW = Flow(
-    "f",
-    "pod-a",
-    "{{ lan.ip }}",
-    7,
-    answered_by="lan",
-    expectations=(Expectation(Point("node", "forward", 1), "mark", Mark(0)),),
-)
 REFUSED: tuple[tuple[Tool, str, str, str], ...] = (
     (
         "ip",
@@ -78,8 +68,8 @@ def experiments(tool: Tool, *texts: str) -> list[Experiment]:
         Ruleset(tool, text, file=f"{letter}.toml", line=7)
         for letter, text in zip("ab", texts, strict=True)
     )
-    one = Software("one", "1", "x", "bitwise", "", "", rulesets=rulesets, flows=(FLOW,))
-    two = Software("two", "1", "x", "bitwise", "", "", flows=(FLOW,))
+    one = Software("one", "1", "x", "bitwise", "", "", rulesets=rulesets, flows=(FORWARDED,))
+    two = Software("two", "1", "x", "bitwise", "", "", flows=(FORWARDED,))
     scenario = Scenario((two, one), families=("ipv4",), variants=("nft",), orders="given")
     return list(scenario.experiments())
 

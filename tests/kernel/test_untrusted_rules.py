@@ -5,29 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from flows import FORWARDED
 
 from lab.errors import EntryError, LabError
-from lab.marks import Mark
 from lab.plugin import Lab
-from lab.points import Point
 from lab.registry.software import Ruleset, Software, Tool
 from lab.scenario import Scenario
-from lab.traffic.flow import Expectation, Flow
-
-FLOW = Flow(
-    "f",
-    "pod-a",
-    "{{ lan.ip }}",
-    7,
-    answered_by="lan",
-    expectations=(Expectation(Point("node", "forward", 1), "mark", Mark(0)),),
-)
 
 
 def software(tool: Tool, text: str) -> Software:
     """Make an entry of one ruleset."""
     ruleset = Ruleset(tool, text, file="evil.toml", line=7)
-    return Software("evil", "1", "x", "bitwise", "", "", rulesets=(ruleset,), flows=(FLOW,))
+    return Software("evil", "1", "x", "bitwise", "", "", rulesets=(ruleset,), flows=(FORWARDED,))
 
 
 @pytest.mark.parametrize(
