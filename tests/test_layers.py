@@ -29,6 +29,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ),
     ("registry",),
     ("scenario",),
+    ("order",),
     ("record",),
     ("verdict",),
     (
@@ -53,7 +54,7 @@ LAYERS = (  # from the bottom; a module may import those of its own layer and of
     ("commands",),
     ("cli", "plugin", "__main__", "__init__"),
 )
-PURE = 9
+PURE = 10
 """So many layers know nothing of the kernel."""
 KERNEL_LIBRARIES = ("pyroute2", "scapy", "ctypes")
 

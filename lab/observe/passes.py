@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lab.native.stages import stage
 from lab.observe.chains import ChainKey, Hooked
 from lab.observe.nftrace import Headers, Message, Traced
-from lab.observe.places import stage
 from lab.observe.xtrace import Line
 from lab.observe.xtrace import Traced as Logged
 from lab.points import Point

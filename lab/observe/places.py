@@ -6,26 +6,14 @@ from bisect import bisect
 from collections.abc import Iterable
 
 from lab.native.nft_text import base_chains
+from lab.native.stages import SECURITY_NFT, XTABLES, stage
 from lab.points import CONNTRACK, FIRST, HOOKS, LAST, Point
 from lab.registry.software import Ruleset, Software
 
-_XTABLES = {
-    "raw": {"prerouting": -300, "output": -300},
-    "mangle": dict.fromkeys(("prerouting", "input", "forward", "output", "postrouting"), -150),
-    "nat": {"prerouting": -100, "input": 100, "output": -100, "postrouting": 100},
-    "filter": {"input": 0, "forward": 0, "output": 0},
-    "security": {"input": 50, "forward": 50, "output": 50},
-}
-_SECURITY_NFT = 150  # where iptables-nft hooks the security table, instead of the kernel's 50
 _ALWAYS = ("mangle", "filter")
 _TRACKED = ("prerouting", "output")
 _NETFILTER = HOOKS[1:-1]
 _ENDS = (("prerouting", FIRST), ("input", LAST), ("output", FIRST), ("postrouting", LAST))
-
-
-def stage(table: str, hook: str) -> int | None:
-    """Return the priority at which an iptables table hooks in, None where it does not."""
-    return _XTABLES.get(table, {}).get(hook)
 
 
 def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
@@ -62,10 +50,10 @@ def _add(stages: dict[str, set[int]], ruleset: Ruleset) -> None:
 
 
 def _add_table(stages: dict[str, set[int]], table: str) -> None:
-    for hook, priority in _XTABLES.get(table, {}).items():
+    for hook, priority in XTABLES.get(table, {}).items():
         stages[hook].add(priority)
         if table == "security":
-            stages[hook].add(_SECURITY_NFT)
+            stages[hook].add(SECURITY_NFT)
 
 
 def ends(node: str) -> tuple[Point, ...]:

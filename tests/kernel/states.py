@@ -1,0 +1,110 @@
+"""What a kernel lists of all that was installed, called within a worker's sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from lab.errors import RuleRefused
+from lab.kernel import command
+from lab.kernel.sandbox import Sandbox
+from lab.native.iptables_text import saved
+from lab.native.lines import lines
+from lab.runner import bench as benches
+from lab.runner.bench import Bench
+from lab.scenario import Experiment
+
+State = dict[str, object]
+_LISTINGS = (  # of each the order of lines counts
+    "ip -4 rule",
+    "ip -6 rule",
+    "ip link",
+    "ip addr",
+    "ip xfrm policy",
+    "ip xfrm state",
+)
+_SETS_OF_LINES = (
+    "ip -4 route show table all",
+    "ip -6 route show table all",
+    "ip neigh show nud permanent",
+    "ipset save",
+)
+_WANDERING = re.compile(
+    r"\b(?:(?:expires|valid_lft|preferred_lft) \d+sec|link/ether .*|link-netnsid \d+|link-netns \S+"
+    r"|state [A-Z]+|initval 0x[0-9a-f]+|bucketsize \d+| id \d+)|,?LOWER_UP|(?:NO-CARRIER,)"
+)
+"""What differs between any two installations: times, random addresses, how far a device is up."""
+_LINK_LOCAL = re.compile(r"\bf(?:e80|f00|f02)::")
+_BLOCK = re.compile(r"^\t(\w+ \S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
+
+
+def after(place: Sandbox, experiment: Experiment) -> State:
+    """Install software in its order and return all that the kernel tells, of every node."""
+    with ExitStack() as stack:
+        bench = benches.set_up(experiment, place, stack)
+        try:
+            benches.install(bench)
+        except RuleRefused as problem:
+            return {"refused": str(problem)}
+        return {node: _state(bench, node) for node in benches.ruled_nodes(bench)}
+
+
+def _state(bench: Bench, node: str) -> State:
+    legacy = bench.sites[node].installed.legacy
+    family = bench.experiment.family
+    with bench.network.namespaces[node].inside(bench.network.home):
+        found: State = {one: list(_lines(one)) for one in _LISTINGS}
+        found |= {one: sorted(_lines(one)) for one in _SETS_OF_LINES}
+        found |= _nft(_output("nft -s list ruleset"))
+        found["sysctls"] = _sysctls(bench.experiment)
+        found["programs"] = list(_programs())
+        if legacy.chains:
+            program = "iptables-legacy-save" if family == "ipv4" else "ip6tables-legacy-save"
+            found["legacy"] = saved(_output(program))
+    return found
+
+
+def _output(line: str) -> str:
+    return command.run(tuple(line.split())).output
+
+
+def _lines(line: str) -> Iterator[str]:
+    for one in _output(line).splitlines():
+        if not _LINK_LOCAL.search(one):
+            yield _WANDERING.sub("", one)
+
+
+def _programs() -> Iterator[str]:
+    """List what runs at devices; only those with such a qdisc can have any."""
+    hooked = [line for line in _lines("tc qdisc show") if " clsact " in line or " ingress " in line]
+    for line in sorted(hooked):
+        device = line.split(" dev ")[1].split()[0]
+        for side in ("ingress", "egress"):
+            yield f"{device} {side}"
+            yield from _lines(f"tc filter show dev {device} {side}")
+
+
+def _nft(text: str) -> State:
+    """Return the blocks of every table: in which order tables and chains were made is all one."""
+    found: State = {}
+    for part in re.split(r"(?m)^(?=table )", text):
+        table = part.partition(" {")[0]
+        found |= {f"nft {table} {one[1]}": one[2].splitlines() for one in _BLOCK.finditer(part)}
+    return found
+
+
+def _sysctls(experiment: Experiment) -> dict[str, str]:
+    """Read what was written and its namesakes: one may set others."""
+    written = {
+        line.text.partition("=")[0].strip().rpartition(".")[2]
+        for software in experiment.software
+        for ruleset in software.rulesets
+        if ruleset.tool == "sysctl"
+        for line in lines(ruleset.text)
+    }
+    if written & {"ip_forward", "forwarding"}:
+        written |= {"ip_forward", "forwarding"}
+    paths = [path for leaf in written for path in Path("/proc/sys/net").rglob(leaf)]
+    return {str(path): path.read_text() for path in paths}

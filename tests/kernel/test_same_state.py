@@ -1,0 +1,97 @@
+"""Software that is said to commute leaves the kernel in the same state in either order.
+
+Rules, sets, policy rules, routes, devices, neighbours, programs and settings are listed by the
+kernel's own tools after both orders and compared. What this kernel cannot list is which of two
+chains at one hook and priority is called first; there none is said to commute (tests/unit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from lab.errors import UnsupportedError
+from lab.order import representative
+from lab.pairs import Pair, current, pairs
+from lab.plugin import entries, scenarios
+from lab.registry.software import Ruleset, Software
+from lab.runner.pool import Pool
+from lab.runner.protocol import Task
+from lab.scenario import Experiment, Scenario
+
+pytestmark = pytest.mark.kernel
+
+Orders = tuple[Experiment, Experiment]
+
+
+def both_orders(pair: Pair) -> Iterator[Orders]:
+    """Yield the experiments on a pair, in either order, that are run as one."""
+    given, reverse = (
+        [e for s in scenarios(*pair, orders=orders) for e in s.experiments() if not e.alone]
+        for orders in ("given", "reverse")  # type: ignore[arg-type]
+    )
+    for one, other in zip(given, reverse, strict=True):
+        if _both_install(one) and representative(one) == representative(other):
+            yield one, other
+
+
+def _both_install(experiment: Experiment) -> bool:
+    return all(
+        any(experiment.family in ruleset.families for ruleset in software.rulesets)
+        for software in experiment.software
+    )
+
+
+def in_both(worker: Pool, orders: Sequence[Experiment]) -> list[Any]:
+    """List what the kernel tells after each order; skip what this user may not install."""
+    try:
+        return [worker.call(Task("tests.kernel.states:after", one)) for one in orders]
+    except UnsupportedError as problem:
+        pytest.skip(str(problem))
+
+
+def _cases() -> Iterator[object]:
+    for pair in pairs(current(entries())):
+        public = all(software.registered for software in pair)
+        for orders in both_orders(pair):
+            marks = [] if public else [pytest.mark.thorough]
+            yield pytest.param(orders, marks=marks, id=str(orders[0]).replace(" ", "-"))
+
+
+@pytest.mark.parametrize("orders", list(_cases()))
+def test_what_commutes_leaves_the_same_state(worker: Pool, orders: Orders) -> None:
+    """All that the kernel lists of every node on which anybody installs anything."""
+    one, other = in_both(worker, orders)
+    assert one == other
+    assert "refused" not in one
+
+
+APART = {
+    "two chains' ends": ("iptables", "*mangle\n-A FORWARD -m mark --mark {n} -j ACCEPT\nCOMMIT"),
+    "two chains' tops": ("iptables", "*mangle\n-I FORWARD -m mark --mark {n} -j ACCEPT\nCOMMIT"),
+    "rules without numbers": ("ip", "rule add fwmark {n} lookup {n}"),
+    "rules of one number": ("ip", "rule add pref 9 fwmark {n} lookup {n}"),
+    "settings": ("sysctl", "net.ipv4.conf.eth0.rp_filter = {n}"),
+    "programs": ("bpf", "tc ingress eth0: mark = {n}"),
+    "devices": ("ip", "link add device-{n} type bridge"),
+}
+
+
+@pytest.mark.parametrize(("tool", "text"), list(APART.values()), ids=list(APART))
+def test_what_does_not_commute_is_seen_to_differ(worker: Pool, tool: Any, text: str) -> None:
+    """The comparison sees what order can do, and none of it is run as one."""
+    software = tuple(_touching(tool, text, number) for number in (1, 2))
+    given, reverse = (
+        next(e for e in Scenario(software, orders=orders).experiments() if not e.alone)
+        for orders in ("given", "reverse")  # type: ignore[attr-defined]
+    )
+    assert representative(given) != representative(reverse)
+    one, other = in_both(worker, (given, reverse))
+    assert one != other
+
+
+def _touching(tool: Any, text: str, number: int) -> Software:
+    ruleset = Ruleset(tool, text.format(n=number), file=f"{number}.toml")
+    return Software(f"p{number}", "1", "m", "bitwise", "", "", rulesets=(ruleset,))
