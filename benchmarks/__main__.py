@@ -50,7 +50,7 @@ def main() -> int:
     """Run the sections that were asked for; only a complete run writes the page."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then, too
-    before, fast = machine.load(), machine.speed()
+    before, fast, crowded = machine.load(), machine.speed(), machine.crowded()
     tables = []
     try:
         for name in options.sections or SECTIONS:
@@ -67,6 +67,7 @@ def main() -> int:
             *machine.describe(),
             ("load average, this benchmark included", busy),
             ("a million additions in Python", speed),
+            ("the same on all processors at once", crowded),
         ]
         command = _COMMAND if options.times == _TIMES else f"{_COMMAND} --times {options.times}"
         _PAGE.write_text(page.markdown(tables, facts, command), encoding="utf-8")

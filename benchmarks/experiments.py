@@ -38,6 +38,7 @@ class Endurance:
     """
 
     milliseconds: Sample
+    in_hand: Sample
     memory: tuple[int, int, int]
 
 
@@ -93,11 +94,16 @@ def endurance(times: int, variant: str) -> Endurance:
     experiment = together(variant=variant)
     with worker() as one:
         measured(one, experiment)  # the first one imports and lists every rule
-        memory, seconds = [_memory(one)], []
+        memory, taken, in_hand = [_memory(one)], [], []
         for half in (times // 2, times - times // 2):
-            seconds += [measured(one, experiment)[0] for _ in range(half)]
+            for _ in range(half):
+                seconds, run = measured(one, experiment)
+                taken.append(run.seconds)
+                in_hand.append(seconds)
             memory.append(_memory(one))
-        return Endurance(milliseconds(seconds), (memory[0], memory[1], memory[2]))
+        return Endurance(
+            milliseconds(taken), milliseconds(in_hand), (memory[0], memory[1], memory[2])
+        )
 
 
 def phases(times: int, variant: str) -> list[tuple[str, Sample]]:

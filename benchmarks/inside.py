@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lab import runner
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
 from lab.rules.listing import Listings
-from lab.runner import bench
+from lab.runner import bench, sequence
 from lab.scenario import Experiment
 
 PHASES = ("build", "apply", "watch", "send", "collect", "tear down")
@@ -55,7 +54,7 @@ def phases(sandbox: Sandbox, batch: Batch) -> tuple[tuple[float, ...], ...]:
 
 def _all(sandbox: Sandbox, batch: Batch) -> tuple[tuple[float, ...], ...]:
     listings = Listings()
-    runner.run(batch.experiment, sandbox, listings)  # fills the caches, as in any session
+    sequence.run(batch.experiment, sandbox, listings)  # fills the caches, as in any session
     return tuple(_phases(batch.experiment, sandbox, listings) for _ in range(batch.times))
 
 
@@ -80,13 +79,13 @@ def _phases(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tup
     with ExitStack() as stack:
         for owner, name, after in (
             (bench, "install", False),
-            (runner, "_watch", False),
-            (runner, "_send", False),
-            (runner, "keep_books", False),
-            (runner, "_run", True),
+            (sequence, "_watch", False),
+            (sequence, "_send", False),
+            (sequence, "keep_books", False),
+            (sequence, "_run", True),
         ):
             timed = noted(getattr(owner, name), after=after)
             stack.enter_context(mock.patch.object(owner, name, timed))
-        runner.run(experiment, sandbox, listings)
+        sequence.run(experiment, sandbox, listings)
     moments.append(time.perf_counter())
     return tuple(end - start for start, end in pairwise(moments))

@@ -7,8 +7,9 @@ import os
 import platform
 import re
 import time
+from concurrent.futures import ProcessPoolExecutor
 
-from lab.runner import environment
+from lab.runner.sequence import environment
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -39,6 +40,22 @@ def speed() -> str:
     """
     taken = sorted(_additions() * 1000 for _ in range(21))
     return f"{taken[10]:.0f} ms (at best {taken[0]:.0f})"
+
+
+def crowded() -> str:
+    """Return the same with every processor busy with it at once: how much of its own each one is.
+
+    Virtual ones may be two threads of one core.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(len(processors)) as pool:
+        taken = [sorted(times) for times in pool.map(_kept_busy, processors)]
+    return f"{max(times[len(times) // 2] for times in taken):.0f} ms"
+
+
+def _kept_busy(processor: int) -> list[float]:
+    os.sched_setaffinity(0, {processor})
+    return [_additions() * 1000 for _ in range(31)]
 
 
 def _additions() -> float:

@@ -13,6 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.cases import entries, scenarios
+from lab.order import representative
+from lab.pairs import by_itself, current
+from lab.pairs import pairs as every_pair
+from lab.scenario import Experiment
+
 _ROOT = Path(__file__).parents[1]
 COMMAND = ("pytest", "scenarios/test_pairs.py", "-m", "thorough or not thorough", "-n", "auto")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -21,12 +27,13 @@ _PASSED = re.compile(r"(\d+) passed")
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One run of a suite: its tests, and what they took.
+    """One run of a suite: its tests, the experiments that were run for them, and what they took.
 
     ``processor`` is the time of all its processes together, ``peak`` the memory of the largest.
     """
 
     tests: int
+    experiments: int
     seconds: float
     processor: float
     peak: int
@@ -53,7 +60,21 @@ def pairs(*options: str) -> Suite:
         while True:
             os.wait()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return Suite(int(found[1]), seconds, _processor() - before, peak)
+    return Suite(int(found[1]), experiments(), seconds, _processor() - before, peak)
+
+
+def experiments() -> int:
+    """Count what is run for all pairs: of orders and variants that are the same to the kernel, one.
+
+    Each software alone is run once beside that, in each family and variant.
+    """
+    ran: set[Experiment] = set()
+    for pair in every_pair(current(entries())):
+        for scenario in scenarios(*pair):
+            for together in (e for e in scenario.experiments() if not e.alone):
+                alone = (by_itself(together, one) for one in together.software)
+                ran |= {representative(together), *alone}
+    return len(ran)
 
 
 def _processor() -> float:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from _pytest._code.code import ExceptionRepr
@@ -41,10 +41,15 @@ _REMEMBERED = 32
 
 @dataclass(slots=True)
 class Lab:
-    """One worker process, and the runs that several tests share: all runs alone, some together."""
+    """One worker process, and the runs that several tests share: all runs alone, some together.
+
+    Software that leaves the kernel in the same state in whichever order it is installed is run in
+    one of the orders, but for ``every_order``.
+    """
 
     families: tuple[Family, ...] = FAMILIES
     variants: tuple[Variant, ...] = VARIANTS
+    every_order: bool = False
     judged: list[Result] = field(default_factory=list, repr=False)
     _pool: Pool | None = field(default=None, repr=False)
     _alone: dict[Experiment, Run] = field(default_factory=dict, repr=False)
@@ -81,7 +86,7 @@ class Lab:
         experiment = _in_order(experiment)
         known = self._alone if experiment.alone else self._together
         if experiment not in known:
-            (known[experiment],) = self._ask(Question((experiment,), "runs"))
+            (known[experiment],) = self._ask((experiment,), "runs")
         if len(self._together) > _REMEMBERED:
             del self._together[next(iter(self._together))]
         return known[experiment]
@@ -92,8 +97,8 @@ class Lab:
         The worker does it, which takes less time than handing the runs over. They can still be had
         by ``run``.
         """
-        question = Question(tuple(map(_in_order, experiments)), "verdicts")
-        verdicts: tuple[Verdict, ...] = self._ask(question)
+        asked = tuple(map(_in_order, experiments))
+        verdicts: tuple[Verdict, ...] = self._ask(asked, "verdicts")
         return verdicts
 
     def expect(self, experiments: Iterable[Experiment]) -> None:
@@ -118,11 +123,11 @@ class Lab:
             self._pool.close()
             self._pool = None
 
-    def _ask(self, question: Question) -> Any:
+    def _ask(self, experiments: tuple[Experiment, ...], wanted: Literal["verdicts", "runs"]) -> Any:
         try:
-            answer = self._open().ask(question)
+            answer = self._open().ask(Question(experiments, wanted, self.every_order))
             if self._soon:
-                self._open().ask(Question(self._soon, "nothing"))
+                self._open().ask(Question(self._soon, "nothing", self.every_order))
                 self._soon = ()
             return answer.result()
         except UnsupportedError as problem:
@@ -186,6 +191,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run this iptables variant alone",
     )
     group.addoption(
+        "--lab-every-order",
+        action="store_true",
+        help="run software in every order also where the kernel ends in the same state",
+    )
+    group.addoption(
         "--lab-shard", type=_shard, metavar="i/n", help="run one of n parts, for CI matrices"
     )
 
@@ -205,7 +215,9 @@ _GROUP = re.compile(r"@[^\]/]*$")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the one lab of this process; it starts its worker when it is first asked to run."""
-    config.stash[_LAB] = Lab(_families(config), _variants(config))
+    config.stash[_LAB] = Lab(
+        _families(config), _variants(config), config.getoption("--lab-every-order")
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

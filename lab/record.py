@@ -212,7 +212,10 @@ class Environment:
 class Run:
     """All that one experiment recorded. ``lost`` lists what the observation missed.
 
-    ``refused`` says why a software could not be installed beside the others.
+    ``seconds`` is what it took from building the network to letting go of it.
+
+    ``refused`` says why a software could not be installed beside the others. ``ran_as`` names the
+    experiment that was run in its stead, because the kernel ends in the same state.
     """
 
     experiment: Experiment
@@ -224,6 +227,7 @@ class Run:
     lost: tuple[str, ...] = ()
     refused: str = ""
     seconds: float = 0.0
+    ran_as: str = ""
 
     def flow(self, owner: str, name: str) -> FlowRun | None:
         """Find a flow by owner and name."""

@@ -23,19 +23,19 @@ from lab.scenario import Scenario
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-_PARTS = "aaabcd"
-"""xdist gives out large groups first: these halves, then the sixths, which even out the end."""
+_PARTS = "aaaaaabbcdefg"
+"""xdist gives out large groups first: these halves, then small ones, which even out the end."""
 
 
 def cases(pair: Pair, part: str) -> list[object]:
-    """List the cases of a pair, in few groups: a worker of xdist reuses its runs alone.
+    """List the cases of a pair, in few groups: a worker of xdist reuses its runs.
 
     Pairs beyond the public registry's rows are thorough: all 440 take minutes.
     """
     found: list[object] = []
     public = all(software.registered for software in pair)
     for scenario in scenarios(*pair):
-        group = "-".join(("pairs", *scenario.families, *scenario.variants, part))
+        group = "-".join(("pairs", *scenario.families, part))
         marks = [pytest.mark.xdist_group(group)] + [pytest.mark.thorough] * (not public)
         found.append(pytest.param(scenario, marks=marks))
     return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from lab.order import representative
 from lab.record import Run
 from lab.scenario import Experiment
 
@@ -14,17 +15,31 @@ _LAST = 32
 
 @dataclass(slots=True)
 class Memory:
-    """What was run, by experiment; ``make`` runs what is not remembered."""
+    """What was run, by experiment; ``make`` runs what is not remembered.
+
+    Experiments that leave the kernel in the same state are run once.
+    """
 
     make: Callable[[Experiment], Run]
     _alone: dict[Experiment, Run] = field(default_factory=dict, repr=False)
     _together: dict[Experiment, Run] = field(default_factory=dict, repr=False)
 
-    def runs(self, experiments: Iterable[Experiment]) -> tuple[Run, ...]:
-        """Return the runs of experiments, each made once. Raises what ``make`` raises."""
-        return tuple(map(self._run, experiments))
+    def runs(self, experiments: Iterable[Experiment], each: bool = False) -> tuple[Run, ...]:
+        """Return the runs of experiments, ``each`` its own. Raises what ``make`` raises."""
+        return tuple(map(self._remembered if each else self._run, experiments))
 
     def _run(self, experiment: Experiment) -> Run:
+        if experiment.alone:
+            return self._remembered(experiment)
+        same = representative(experiment)
+        run = self._remembered(same)
+        if same == experiment:
+            return run
+        if run.refused:  # it tells of the order in which it was tried
+            return self._remembered(experiment)
+        return replace(run, experiment=experiment, ran_as=str(same))
+
+    def _remembered(self, experiment: Experiment) -> Run:
         known = self._alone if experiment.alone else self._together
         if experiment not in known:
             known[experiment] = self.make(experiment)

@@ -12,12 +12,11 @@ from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import BinaryIO
 
 from lab.errors import SandboxError
 from lab.kernel.keep import MARKER, Kept, own_marker
 from lab.record import Run
-from lab.runner.protocol import Answer, Failure, Question, Request, Task, receive, send
+from lab.runner.protocol import Answer, Failure, Pipe, Question, Request, Task
 from lab.scenario import Experiment
 
 _HERE = Path(__file__).parents[2]
@@ -39,6 +38,9 @@ class Worker:
             env=environment,
             process_group=0,  # Ctrl-C is for the command; the worker ends when its input does
         )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise SandboxError("the worker has no pipe")
+        self._pipe = Pipe(self._process.stdin, self._process.stdout, asks=True)
         self._ready = False
 
     def run(self, request: Request) -> tuple[Run, Kept | None]:
@@ -52,10 +54,10 @@ class Worker:
         """Return the answer to one request. Raises as ``run`` does."""
         try:
             if not self._ready:
-                _raise_failure(receive(self._output()))
+                _raise_failure(self._pipe.receive())
                 self._ready = True
-            send(self._input(), request)
-            answer = receive(self._output())
+            self._pipe.send(request)
+            answer = self._pipe.receive()
         except (EOFError, BrokenPipeError):
             status = self._process.wait()
             raise SandboxError(f"the worker process ended with status {status}") from None
@@ -64,19 +66,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process; its namespaces end with it."""
-        self._input().close()
-        self._output().close()
+        self._pipe.close()
         self._process.wait()
-
-    def _input(self) -> BinaryIO:
-        if self._process.stdin is None:
-            raise SandboxError("the worker has no input")
-        return self._process.stdin  # type: ignore[return-value]
-
-    def _output(self) -> BinaryIO:
-        if self._process.stdout is None:
-            raise SandboxError("the worker has no output")
-        return self._process.stdout  # type: ignore[return-value]
 
 
 def _raise_failure(answer: object) -> None:

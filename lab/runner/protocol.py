@@ -1,13 +1,15 @@
-"""What the user's process and its workers say to each other: a length, then a pickle."""
+"""What the user's process and its workers say to each other, as pickles with their lengths."""
 
 from __future__ import annotations
 
 import copyreg
 import pickle
 import struct
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
+from io import BytesIO
 from operator import attrgetter
-from typing import BinaryIO, Literal
+from typing import IO, Any, Literal
 
 from lab.errors import LabError, SandboxError
 from lab.kernel.keep import Kept
@@ -24,10 +26,14 @@ from lab.record import (
     Timeline,
     Write,
 )
+from lab.registry.software import Software
 from lab.scenario import Experiment
 from lab.verdict.outcome import Culprit, Verdict
 
 _LENGTH = struct.Struct("=Q")
+_MOST_TOLD = 1000
+"""Software that a pipe remembers; what comes after it is handed over every time."""
+_TOLD: ContextVar[list[Software]] = ContextVar("told")
 
 
 def _pickle_by_fields(kind: type) -> None:
@@ -60,11 +66,12 @@ class Question:
 
     It runs those that it does not remember. Few want whole runs, which take longer to hand over
     than to judge: it tells the verdicts on them, or nothing as long as the runs are only to be
-    ready.
+    ready. Experiments that leave the kernel in the same state have one run, but for ``each``.
     """
 
     experiments: tuple[Experiment, ...]
     wanted: Literal["verdicts", "runs", "nothing"]
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +101,62 @@ class Failure:
     error: LabError | SandboxError
 
 
-def send(stream: BinaryIO, value: object) -> None:
-    """Write one length and pickle."""
-    content = pickle.dumps(value)
-    stream.write(_LENGTH.pack(len(content)) + content)
-    stream.flush()
+class Pipe:
+    """One end of what joins two processes: values as pickles.
+
+    An experiment names software whose texts take milliseconds to hand over. The end that asks
+    tells each once; from then on both ends name it by its number.
+    """
+
+    def __init__(self, output: IO[bytes], source: IO[bytes], *, asks: bool) -> None:
+        self._output, self._source, self._asks = output, source, asks
+        self._told: list[Software] = []
+        self._numbers: dict[int, int] = {}
+        self._reduced_by = {**copyreg.dispatch_table, Software: self._reduce}
+
+    def send(self, value: object) -> None:
+        """Write one value."""
+        known, content = len(self._told), BytesIO()
+        pickler = pickle.Pickler(content)
+        pickler.dispatch_table = self._reduced_by
+        pickler.dump(value)
+        for part in (pickle.dumps(self._told[known:]), content.getbuffer()):
+            self._output.write(_LENGTH.pack(len(part)))
+            self._output.write(part)
+        self._output.flush()
+
+    def receive(self) -> object:
+        """Read one value; raises EOFError at the end of input."""
+        for software in pickle.loads(self._part()):
+            self._tell(software)
+        _TOLD.set(self._told)
+        return pickle.loads(self._part())
+
+    def close(self) -> None:
+        """Close both streams."""
+        self._output.close()
+        self._source.close()
+
+    def _part(self) -> bytes:
+        header = self._source.read(_LENGTH.size)
+        if len(header) < _LENGTH.size:
+            raise EOFError
+        return self._source.read(_LENGTH.unpack(header)[0])
+
+    def _reduce(self, software: Software) -> str | tuple[Any, ...]:
+        number = self._numbers.get(id(software))
+        if number is None:
+            if not self._asks or len(self._told) >= _MOST_TOLD:
+                return software.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+            number = self._tell(software)
+        return _named, (number,)
+
+    def _tell(self, software: Software) -> int:
+        number = self._numbers[id(software)] = len(self._told)
+        self._told.append(software)  # and keeps its id() from being given to another
+        return number
 
 
-def receive(stream: BinaryIO) -> object:
-    """Read one value; raises EOFError at the end of input."""
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
-        raise EOFError
-    content = stream.read(_LENGTH.unpack(header)[0])
-    return pickle.loads(content)
+def _named(number: int) -> Software:
+    """Return the software of a number, on the pipe that is being read."""
+    return _TOLD.get()[number]

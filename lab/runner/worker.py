@@ -16,22 +16,22 @@ from lab.errors import LabError, SandboxError
 from lab.kernel import sandbox
 from lab.kernel.sandbox import Sandbox
 from lab.rules.listing import Listings
-from lab.runner import run, run_and_keep
 from lab.runner.memory import Memory
-from lab.runner.protocol import Answer, Failure, Question, Request, Task, receive, send
+from lab.runner.protocol import Answer, Failure, Pipe, Question, Request, Task
+from lab.runner.sequence import run, run_and_keep
 from lab.verdict.compare import compare
 
 
 def main(parent: int, number: int) -> None:
     """Serve requests until the input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
+    pipe = Pipe(os.fdopen(os.dup(1), "wb"), sys.stdin.buffer, asks=False)
     os.dup2(2, 1)  # whatever a library prints must not come between the answers
     try:
         place = sandbox.enter(parent, number)
     except (LabError, SandboxError) as problem:
-        send(answers, Failure(problem))
+        pipe.send(Failure(problem))
         return
-    send(answers, "ready")
+    pipe.send("ready")
     listings = Listings()
     memory = Memory(lambda experiment: run(experiment, place, listings))
     # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
@@ -39,15 +39,15 @@ def main(parent: int, number: int) -> None:
     gc.set_threshold(100_000, 20, 100)
     while True:
         try:
-            request = receive(sys.stdin.buffer)
+            request = pipe.receive()
         except EOFError:
             return
         if isinstance(request, Request):
-            send(answers, _serve(request, place, listings))
+            pipe.send(_serve(request, place, listings))
         elif isinstance(request, Question):
-            send(answers, _told(request, memory))
+            pipe.send(_told(request, memory))
         elif isinstance(request, Task):
-            send(answers, _call(request, place))
+            pipe.send(_call(request, place))
 
 
 def _call(task: Task, place: Sandbox) -> object:
@@ -75,7 +75,7 @@ def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
 
 def _told(question: Question, memory: Memory) -> object:
     try:
-        runs = memory.runs(question.experiments)
+        runs = memory.runs(question.experiments, question.each)
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:

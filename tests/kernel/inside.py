@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lab import runner
 from lab.capture import archive, host
 from lab.errors import SandboxError
 from lab.kernel import bpf, command, features, netns, tcx, template
@@ -32,6 +31,7 @@ from lab.rules import apply
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
+from lab.runner import sequence
 from lab.scenario import Experiment
 from lab.topology import library
 from lab.topology.build import Network, build
@@ -149,23 +149,24 @@ def _fresh(place: Sandbox) -> Iterator[None]:
         made.close()
 
 
-def installed_twice(place: Sandbox, rulesets: Any) -> tuple[str, str]:
+def installed_twice(place: Sandbox, argument: Any) -> tuple[str, str]:
     """Install by nft, and as the messages of one transaction; return how nft lists either."""
+    frame, chains = argument
     listed = []
-    messages = template.transaction(rulesets, place.home)
+    messages = template.transaction(frame, chains, place.home)
     for by_nft in (True, False):
         with _fresh(place), closing(Nft()) as nft, closing(Netfilter()) as netlink:
             if by_nft:
-                nft.run("".join(rulesets))
+                nft.run("".join((frame, *chains)))
             else:
                 netlink.transact(messages)
             listed.append(nft.run("list ruleset")[0])
     return listed[0], listed[1]
 
 
-def refused_in_part(place: Sandbox, ruleset: Any) -> tuple[str, str]:
+def refused_in_part(place: Sandbox, argument: Any) -> tuple[str, str]:
     """Install a transaction whose rules the kernel refuses; return the error and what is there."""
-    messages = template.transaction([ruleset], place.home)
+    messages = template.transaction(*argument, place.home)
     with _fresh(place), closing(Nft()) as nft, closing(Netfilter()) as netlink:
         try:
             netlink.transact(messages.replace(b"immediate\0", b"immediatf\0"))
@@ -186,7 +187,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         watching = Recorder()
         stack.callback(watching.close)
         if recording:
-            runner._watch(bench, watching, benches.ruled_nodes(bench), 99)
+            sequence._watch(bench, watching, benches.ruled_nodes(bench), 99)
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)
@@ -202,14 +203,14 @@ def run_with_small_buffers(place: Sandbox, argument: Any) -> tuple[str, ...]:
     """Run an experiment whose first attempts have too small a buffer; return what was lost."""
     experiment, small = argument
     sizes = iter([1] * small)
-    once = runner._once
+    once = sequence._once
 
     def attempt(*arguments: Any) -> Run:
         with mock.patch.object(recorder, "_BUFFER", next(sizes, recorder._BUFFER)):
             return once(*arguments)
 
-    with mock.patch.object(runner, "_once", attempt):
-        return runner.run(_checked(experiment), place, Listings()).lost
+    with mock.patch.object(sequence, "_once", attempt):
+        return sequence.run(_checked(experiment), place, Listings()).lost
 
 
 def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:
@@ -222,7 +223,7 @@ def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:
             result = command.run(arguments)
         if result.status:
             raise SandboxError(f"{arguments}: {result.error}")
-        return runner._list_rules(bench, ["node"], Listings())
+        return sequence._list_rules(bench, ["node"], Listings())
 
 
 def _checked(experiment: object) -> Experiment:
@@ -273,7 +274,7 @@ def _run_command(*options: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(runner.__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(sequence.__file__).parents[2])},
     )
     if done.returncode:
         raise SandboxError(f"capture {options}: {done.stderr}")

@@ -149,6 +149,29 @@ def test_one_family_and_one_variant_can_be_chosen(third_party: pytest.Pytester) 
     result.stdout.fnmatch_lines(["*test_pairs*kubernetes-*+portmap-*-ipv6-legacy-ba*"])
 
 
+def test_orders_that_the_kernel_cannot_tell_apart_are_run_once(
+    third_party: pytest.Pytester,
+) -> None:
+    """The run says so, also in the evidence; an option has every order run."""
+    third_party.makepyfile(
+        test_orders="""
+        import pytest
+        from lab.plugin import scenarios
+
+        PAIR = scenarios("istio", "portmap", families=("ipv4",), variants=("nft",))
+
+        @pytest.mark.parametrize("scenario", PAIR)
+        def test_is_run_itself(lab, scenario):
+            *_, together = lab.check(scenario).runs
+            assert together.ran_as == ""
+    """
+    )
+    result = run(third_party)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*- one run for both -*", "*the kernel ends in the same state*"])
+    run(third_party, "--lab-every-order").assert_outcomes(passed=2)
+
+
 def test_runs_are_shared_and_judged_by_the_test_itself(third_party: pytest.Pytester) -> None:
     """A second test has the same run alone; ``judge`` takes runs that a test made."""
     third_party.makepyfile("""

@@ -45,4 +45,4 @@ def test_every_example_of_the_page_holds(
 def test_every_option_of_the_page_exists() -> None:
     """And every option of the plugin is on the page."""
     source = (ROOT / "lab" / "plugin.py").read_text(encoding="utf-8")
-    assert set(re.findall(r"--lab-\w+", PAGE)) == set(re.findall(r'"(--lab-\w+)"', source))
+    assert set(re.findall(r"--lab-[\w-]+", PAGE)) == set(re.findall(r'"(--lab-[\w-]+)"', source))

@@ -1,14 +1,15 @@
-"""What a worker remembers: every run alone, the last ones together."""
+"""What a worker remembers: every run alone, the last ones together, one for orders alike."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from small_runs import run, runs
+from small_runs import run, runs, software
 
-from lab.record import Run
+from lab.record import Environment, Run
+from lab.registry.software import Ruleset, Software
 from lab.runner.memory import Memory
-from lab.scenario import Experiment
+from lab.scenario import Experiment, Scenario
 
 
 def test_a_run_is_made_once_until_many_others_have_come() -> None:
@@ -27,3 +28,63 @@ def test_a_run_is_made_once_until_many_others_have_come() -> None:
     del made[:]
     memory.runs(known)
     assert made == [experiment for experiment in known if not experiment.alone]
+
+
+def _party(*rules: str) -> tuple[Software, ...]:
+    return tuple(
+        replace(
+            software(f"p{number}"),
+            rulesets=(Ruleset("iptables", f"*mangle\n{rule}\nCOMMIT", file="a.toml"),),
+        )
+        for number, rule in enumerate(rules)
+    )
+
+
+def _orders(*rules: str) -> list[Experiment]:
+    party = _party(*rules)
+    return [e for e in Scenario(party, families=("ipv4",)).experiments() if not e.alone]
+
+
+APART = _orders("-A INPUT -j ACCEPT", "-A OUTPUT -j ACCEPT")
+MEETING = _orders("-A INPUT -j ACCEPT", "-A INPUT -j DROP")
+
+
+def _memory(refused: str = "") -> tuple[Memory, list[Experiment]]:
+    made: list[Experiment] = []
+
+    def make(experiment: Experiment) -> Run:
+        made.append(experiment)
+        return Run(experiment, Environment("", ()), (), (), (), refused=refused)
+
+    return Memory(make), made
+
+
+def test_orders_that_leave_the_kernel_in_the_same_state_are_run_once() -> None:
+    """Each gets the run under its own name, which says what was run."""
+    memory, made = _memory()
+    found = memory.runs(APART)
+    assert [run.experiment for run in found] == APART
+    assert [e.order for e in made] == [("p0@1.10:iptables", "p1@1.10:iptables")] * 2
+    assert [e.variant for e in made] == ["nft", "legacy"]
+    assert [run.ran_as for run in found] == ["", str(made[0]), "", str(made[1])]
+
+
+def test_orders_that_may_differ_are_all_run() -> None:
+    """Whoever comes first in a chain is asked first."""
+    memory, made = _memory()
+    assert [run.ran_as for run in memory.runs(MEETING)] == [""] * 4
+    assert made == MEETING
+
+
+def test_every_order_is_run_where_that_is_wanted() -> None:
+    """Nothing is said of another then."""
+    memory, made = _memory()
+    assert [run.ran_as for run in memory.runs(APART, each=True)] == [""] * 4
+    assert made == APART
+
+
+def test_a_refusal_is_told_of_the_order_in_which_it_was_met() -> None:
+    """It names who could not be installed beside whom."""
+    memory, made = _memory("no")
+    assert [run.ran_as for run in memory.runs(APART)] == [""] * 4
+    assert made == APART

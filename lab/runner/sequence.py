@@ -1,0 +1,139 @@
+"""The only sequencer: build, install, observe, send, collect, tear down."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache
+
+from lab.errors import RuleRefused, UnsupportedError
+from lab.kernel import command, keep
+from lab.kernel.keep import Kept
+from lab.kernel.sandbox import Sandbox
+from lab.observe import places
+from lab.observe.recorder import Recorder
+from lab.record import Environment, Run
+from lab.rules.listing import Listings
+from lab.runner import bench as benches
+from lab.runner.bench import Bench
+from lab.runner.collect import Ran, keep_books, missed, record, sort_out
+from lab.scenario import Experiment
+from lab.traffic.send import Call, Switchboard
+
+_TOOLS = ("iptables-nft", "iptables-legacy", "nft", "ip")
+
+
+def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
+    """Run one experiment from nothing and return what was seen.
+
+    A software that is refused only beside another gives a Run with ``refused``; one that is
+    refused alone raises RuleRefused, and a bad entry EntryError. Where the observation missed
+    something, the experiment is run once more: a machine that was held up for long enough has TCP
+    repeat itself.
+    """
+    found = _once(experiment, sandbox, listings)
+    return _once(experiment, sandbox, listings) if found.lost else found
+
+
+def _once(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        bench = benches.set_up(experiment, sandbox, stack)
+        found = _run(bench, sandbox, listings, stack)
+    return replace(found, seconds=round(time.perf_counter() - started, 4))
+
+
+def run_and_keep(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tuple[Run, Kept]:
+    """Run one experiment and leave its namespaces to a process that holds them."""
+    with ExitStack() as stack:
+        bench = benches.set_up(experiment, sandbox, stack)
+        run_ = _run(bench, sandbox, listings, stack)
+        return run_, keep.hold(bench.network.namespaces)
+
+
+def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -> Run:
+    experiment = bench.experiment
+    try:
+        benches.install(bench)
+    except RuleRefused as problem:
+        if experiment.alone:
+            raise
+        return Run(experiment, environment(), (), (), (), refused=str(problem))
+    recorder = Recorder(carries=benches.has_tunnels(bench))
+    stack.callback(recorder.close)
+    ruled = benches.ruled_nodes(bench)
+    calls = benches.calls(bench)
+    _watch(bench, recorder, ruled, sum(call.most_packets() for call in calls))
+    strange = _list_rules(bench, ruled, listings)
+    ran, late = sort_out(_send(bench, recorder, ruled, calls, sandbox, stack))
+    notes = recorder.notes()
+    late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
+    books = keep_books(bench, recorder, notes)
+    flows = tuple(record(one, books) for one in ran)
+    return Run(
+        experiment=experiment,
+        environment=environment(),
+        rules=books.rules,
+        policy=books.policy,
+        flows=flows,
+        lost=(*strange, *missed(recorder, notes, books, late)),
+    )
+
+
+def _watch(bench: Bench, recorder: Recorder, ruled: list[str], packets: int) -> None:
+    everybody = bench.experiment.beside
+    for node in bench.network.topology.node_names():
+        points = places.points(node, everybody) if node in ruled else places.ends(node)
+        recorder.watch(
+            bench.network,
+            node,
+            points,
+            tracked=node in ruled and benches.tracks_connections(bench, node),
+            legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
+            packets=packets if node in ruled else 0,
+        )
+
+
+def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> list[str]:
+    strange: list[str] = []
+    for node in ruled:
+        with bench.network.namespaces[node].inside(bench.network.home):
+            strange += listings.name(bench.sites[node].installed, bench.sites[node].nft)
+    return strange
+
+
+def _send(
+    bench: Bench,
+    recorder: Recorder,
+    ruled: list[str],
+    calls: Sequence[Call],
+    sandbox: Sandbox,
+    stack: ExitStack,
+) -> list[Ran]:
+    def settle() -> None:
+        sandbox.settler.settle()
+        recorder.relieve(switchboard.sent)
+
+    one_by_one = recorder.carries or recorder.tight
+    switchboard = Switchboard(bench.network, settle, ruled, one_by_one=one_by_one)
+    stack.callback(switchboard.close)
+    switchboard.listen(calls)
+    recorder.cut()
+    return [Ran(call, switchboard.run(call), recorder.cut()) for call in calls]
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the kernel release and the versions of the tools, asked once per process."""
+    return Environment(os.uname().release, tuple((tool, _version(tool)) for tool in _TOOLS))
+
+
+def _version(tool: str) -> str:
+    try:
+        flag = "-V" if tool == "ip" else "--version"
+        return command.run((tool, flag)).output.strip().splitlines()[0]
+    except (UnsupportedError, IndexError):
+        return "not installed"
