@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 
 import pytest
 
 from lab.errors import RuleRefused
 from lab.kernel import command
+from lab.kernel.netns import Netns, assert_not
 from lab.kernel.sandbox import Sandbox
 from lab.rules import requests
 from lab.runner import bench as benches
 from lab.scenario import Experiment
 
-LOOKS = tuple(
-    ("ip", "-d", family, *words)
-    for family in ("-4", "-6")
-    for words in (("rule",), ("route", "show", "table", "all"))
+LOOKS = (
+    *(
+        ("ip", "-d", family, *words)
+        for family in ("-4", "-6")
+        for words in (("rule",), ("route", "show", "table", "all"))
+    ),
+    ("ip", "-d", "link"),
+    ("ip", "address"),
+    ("ip", "neighbour", "show", "nud", "permanent"),
 )
+_BY_CHANCE = re.compile(
+    r"\blink/ether \S+|\blink-netnsid \d+|\bstate [A-Z]+|,?LOWER_UP|,?NO-CARRIER|_timer +\S+"
+    r"|\b(?:designated_root|bridge_id|designated_bridge) \S+"
+)
+"""Addresses that the kernel draws, how far a device is up, and clocks."""
 Seen = dict[str, list[str]]
 
 
@@ -44,6 +56,17 @@ def ip_is_started(place: Sandbox, experiment: Experiment) -> bool:
     return any(arguments[0] == "ip" and "-batch" in arguments for arguments in started)
 
 
+def done(place: Sandbox, lines: list[str]) -> int:
+    """Send lines in a namespace of their own; return how many are done."""
+    made = Netns.create("lines")
+    try:
+        assert_not(place.outside)
+        return requests.send(lines, "ipv4")
+    finally:
+        place.home.enter()
+        made.close()
+
+
 def _seen(place: Sandbox, experiment: Experiment) -> Seen:
     refused = ""
     with ExitStack() as stack:
@@ -53,16 +76,17 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
         except RuleRefused as problem:
             refused = str(problem)
         seen = {"refused": [refused]}
-        for node, namespace in bench.network.namespaces.items():
-            with namespace.inside(place.home):
+        for node in benches.ruled_nodes(bench):
+            with bench.network.namespaces[node].inside(place.home):
                 seen |= {f"{node}: {' '.join(look)}": _lines(look) for look in LOOKS}
     return seen
 
 
 def _lines(look: tuple[str, ...]) -> list[str]:
-    """Rules in their order; routes in one of their own, since the kernel lists tables by chance."""
+    """Rules and devices in their order; routes in one of their own, since tables come by chance."""
     lines = command.run(look).output.splitlines()
-    if "rule" in look:
-        return lines
     # The kernel makes link-local addresses, and their routes, in its own time.
-    return sorted(line for line in lines if "fe80:" not in line and "ff00::/8" not in line)
+    seen = [
+        _BY_CHANCE.sub("", line) for line in lines if "fe80:" not in line and "ff00::/8" not in line
+    ]
+    return sorted(seen) if "route" in look or "neighbour" in look else seen

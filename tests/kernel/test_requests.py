@@ -1,4 +1,4 @@
-"""Policy rules and routes that are sent as requests are those that ip would have made."""
+"""What is sent as requests is what ip would have made of the lines."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ READ = (
     "rule add from {{ pods.net }} to {{ lan.ip }} iif no.such-device lookup 11",
     "rule add lookup main suppress_prefixlength 0",
     "rule add pref 9 lookup 9\nrule add pref 9 lookup 9",
+    "rule add pref 9 not fwmark 7 lookup 9",
+    "rule add priority 8 goto 9\nrule add prio 9 nop",
+    "rule add pref 8 fwmark 0x10/0x10 goto 32766",
+    "rule del pref 0\nrule add pref 100 lookup local",
+    "rule del pref 7",
+    "route del {{ pod-a.ip }} dev {{ pod-a.dev }}",
+    "route del {{ any }} dev eth0",
+    "route del default dev eth0",
+    "route del {{ lan.ip }} dev eth0",
+    "route add {{ peer.ip }} dev eth0 table 300\nroute del {{ peer.ip }} dev eth0 table 300",
     "route add {{ relay.net }} dev eth0 table 52",
     "route add {{ relay.net }} dev eth0\nroute add {{ relay.net }} dev eth0",
     "route add {{ lan.ip }} dev nowhere",
@@ -41,6 +51,26 @@ READ = (
     "route add local {{ any }} dev lo",
     "route add local {{ peer.ip }} dev lo scope link table 5",
     "route add {{ lan.ip }} dev eth0 scope link table 2",
+    "link set eth1 arp off",
+    "link set no-device up",
+    "link show eth1",
+    "link show no-device",
+    "link add a-1 type veth peer name a-2\nlink set a-1 up\nlink set a-2 up",
+    "link add a-1 address 02:fc:00:00:0a:01 type veth peer name a-2 address 02:fc:00:00:0a:02",
+    "link add br-1 type bridge\nlink add br-1 type bridge",
+    "link add br-1 address 02:fc:00:00:0a:01 type bridge\nlink set eth1 master br-1",
+    "link set eth1 master no-device",
+    "link add v-1 type vxlan id 7 local {{ node.ip }} remote {{ client.ip }} dstport 8472",
+    "link add v-1 type vxlan id 7 local {{ node.ip }} remote {{ client.ip }} dstport 8472\n"
+    "link set v-1 up\naddress add {{ peer.ip }} dev v-1\n"
+    "neigh add {{ pod-a.ip }} lladdr 02:fc:00:00:0a:01 dev v-1",
+    "address add {{ peer.ip }} dev lo",
+    "address add {{ peer.ip }} dev eth0 scope link",
+    "address add {{ peer.ip }} dev eth0 nodad",
+    "address add {{ node.ip }} dev eth0",
+    "address add {{ peer.ip }} dev no-device",
+    "neighbour add {{ peer.ip }} lladdr 02:fc:00:00:0a:01 dev eth0 nud permanent",
+    "neighbour add {{ client.ip }} lladdr 02:fc:00:00:0a:01 dev eth0",
 )
 """All of these can be read; some of them the kernel refuses."""
 
@@ -63,7 +93,7 @@ def ask(worker: Pool, function: str, experiment: Experiment) -> Any:
 def test_an_entry_leaves_the_rules_and_routes_that_ip_would_have_made(
     worker: Pool, entry: Software, family: Family
 ) -> None:
-    """On every node, by ip's own detailed listing."""
+    """On every node that has rules, by ip's own detailed listing."""
     sent, given = ask(worker, "both_ways", installed(entry, family))
     assert sent == given
     assert sent["refused"] == [""]
@@ -93,7 +123,11 @@ def test_a_line_that_is_read_does_what_ip_would_have_done(
         "rule add lookup",
         "rule add lookup 9 lookup 9",
         "rule add table 9 lookup 9",
-        "rule add pref 9 not lookup 9",
+        "rule add pref not 9 lookup 9",
+        "rule add not not lookup 9",
+        "rule add goto 9 lookup 9",
+        "rule add goto 9 nop",
+        "rule add goto nine",
         "rule add pref 010 lookup 9",
         "rule add pref 1_0 lookup 9",
         "rule add pref -1 lookup 9",
@@ -109,8 +143,8 @@ def test_a_line_that_is_read_does_what_ip_would_have_done(
         "rule add from fd00::1 lookup 9",
         "rule add iif sixteen-letters-1 lookup 9",
         "rule add iif a/b lookup 9",
-        "rule add goto 9",
         "rule del lookup 9",
+        "rule del",
         "route add",
         "route add default",
         "route add default via 10.0.0.1",
@@ -121,7 +155,40 @@ def test_a_line_that_is_read_does_what_ip_would_have_done(
         "route add 10.0.0.0/8 dev lo dev lo",
         "route add table 9 10.0.0.0/8 dev lo",
         "route replace 10.0.0.0/8 dev lo",
-        "link set lo up",
+        "route del 10.0.0.0/8",
+        "route del 10.0.0.0/8 dev lo via 10.0.0.1",
+        "link set dev lo up",
+        "link set lo down",
+        "link set lo arp on",
+        "link set lo master",
+        "link set lo up arp off",
+        "link set a master b master c",
+        "link show",
+        "link show dev lo",
+        "link add a",
+        "link add a type",
+        "link add a type dummy",
+        "link add a type bridge stp_state 1",
+        "link add a type veth",
+        "link add a type veth peer b",
+        "link add a type veth peer name b mtu 1400",
+        "link add name a type bridge",
+        "link add sixteen-letters-1 type bridge",
+        "link add a address 02:fc:00:00:01 type bridge",
+        "link add a type vxlan id 7 dstport 4789",
+        "link add a type vxlan id 7 local 10.0.0.1 remote fd00::1 dstport 4789",
+        "link add a type vxlan id 7 local 10.0.0.1 remote 10.0.0.2 dstport 65536",
+        "link add a type vxlan id 7 local 10.0.0.1 remote 10.0.0.2 dstport 4789 ttl 64",
+        "address add 10.0.0.1",
+        "address add dev lo",
+        "address add 10.0.0.1 dev lo scope host",
+        "address add 10.0.0.1 dev lo label lo:1",
+        "address add fd00::1 dev lo",
+        "address replace 10.0.0.1 dev lo",
+        "neighbour add 10.0.0.1 dev lo",
+        "neighbour add 10.0.0.1 lladdr 02:fc:00:00:01:01 dev lo nud reachable",
+        "neighbour add 10.0.0.1 lladdr 02fc00000101 dev lo",
+        "neighbour add proxy 10.0.0.1 dev lo",
         "",
     ],
 )
@@ -130,6 +197,7 @@ def test_whatever_is_written_in_another_way_is_left_to_ip(line: str) -> None:
     assert requests.read(line, "ipv4") is None
 
 
-def test_a_text_with_one_line_that_cannot_be_read_is_left_to_ip_as_a_whole() -> None:
+def test_a_text_with_one_line_that_cannot_be_read_is_left_to_ip_as_a_whole(worker: Pool) -> None:
     """Nothing is sent before that is known."""
-    assert requests.send(["rule add pref 9 lookup 9", "rule add goto 9"], "ipv4") == 0
+    lines = ["rule add pref 9 lookup 9", "rule add pref 9 lookup mine"]
+    assert worker.call(Task("tests.kernel.ip_lines:done", lines)) == 0
