@@ -57,21 +57,22 @@ class Parts:
     rules: tuple[bytes, ...]
 
 
-def transaction(rulesets: Sequence[str], home: Netns) -> bytes:
-    """Return what installs rulesets of the family ``inet`` in one transaction.
+def transaction(frame: str, chains: Sequence[str], home: Netns) -> bytes:
+    """Return what installs one table of the family ``inet`` in one transaction.
 
-    They may have tables and sets in common, but no chain. Those that were read before, in whatever
-    company, are not read again. The calling thread is in ``home`` again afterwards. Raises OSError
-    where nft does not take them.
+    ``frame`` is the table with its sets; each of ``chains`` has one chain, in a table with the same
+    sets but for their size. Those that were read before, in whatever company, are not read again.
+    The calling thread is in ``home`` again afterwards. Raises OSError where nft does not take them.
     """
     known = _known()
-    unread = [ruleset for ruleset in rulesets if ruleset not in known]
-    if unread:
+    if frame not in known:
+        known |= _read([frame], home)
+    if unread := [chain for chain in chains if chain not in known]:
         known |= _read(unread, home)
-    parts = [known[ruleset] for ruleset in rulesets]
+    parts = [known[chain] for chain in chains]
     messages = (
-        *dict.fromkeys(message for part in parts for message in part.tables),
-        *dict.fromkeys(message for part in parts for message in part.sets),
+        *known[frame].tables,
+        *known[frame].sets,
         *(message for part in parts for message in part.chains),
         *(message for part in parts for message in part.rules),
     )

@@ -31,6 +31,7 @@ _INET = 1
 _TRACKING_HOOKS = ("prerouting", "output")
 _PLAIN, _TRACKED = "marks", "ctmarks"
 OUTER = 1 << 16
+_NUMBERS: dict[tuple[str, int], int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +55,37 @@ Noted = tuple[int, bytes, int, bool]
 """One packet at one point: the id() of the Point, the packet, its mark, whether a tunnel's."""
 
 
-def rulesets(
-    points: tuple[Point, ...], *, tracked: bool, room: int, carries: Family | None = None
-) -> list[str]:
-    """Write the recorder's table for one namespace, one chain at a time.
+def frame(room: int) -> str:
+    """Write the recorder's table: its sets, with ``room`` for so many notes in each, or none."""
+    return _table(_sets(room) if room else "")
 
-    ``tracked`` adds the ctmark. There is ``room`` for so many notes in each set; without any the
-    points only trace, which is enough where nobody has rules. ``carries`` is the family of the
-    packets to look for inside tunnels.
+
+def chains(
+    points: tuple[Point, ...], *, tracked: bool, noted: bool, carries: Family | None = None
+) -> list[str]:
+    """Write the recorder's chains for one namespace, each with a frame of some size.
+
+    ``tracked`` adds the ctmark. Where nothing is ``noted`` the points only trace, which is enough
+    where nobody has rules. ``carries`` is the family of the packets to look for inside tunnels.
     """
     kinds = _PLAIN_KINDS + (carried(carries) if carries else ())
-    sets = _sets(room) if room else ""
-    chains = (
-        _chain(number, point, _set(point, tracked, bool(room)), kinds)
-        for number, point in enumerate(points)
-    )
-    return [f"table inet {TABLE} {{{sets}{chain}}}\n" for chain in chains]
+    sets = _sets(1) if noted else ""
+    return [_table(sets + _chain(point, _set(point, tracked, noted), kinds)) for point in points]
+
+
+def _table(content: str) -> str:
+    return f"table inet {TABLE} {{{content}}}\n"
+
+
+def number(point: Point) -> int:
+    """Return the number of a point, alike in all namespaces: its chain is read by nft once."""
+    return _NUMBERS.setdefault((point.hook, point.priority), len(_NUMBERS))
 
 
 def room_for(packets: int, points: int) -> int:
     """Return how many notes to provide for; the kernel clears memory for as many.
 
-    A power of two, so that few kinds of recorder are ever read by nft.
+    A power of two, so that few kinds of frame are ever read by nft.
     """
     return 1 << (packets * points).bit_length()
 
@@ -87,9 +97,9 @@ def _sets(room: int) -> str:
 """
 
 
-def name(number: int) -> str:
-    """Name the chain of the ``number``-th point."""
-    return f"p{number}"
+def name(point: Point) -> str:
+    """Name the chain of a point."""
+    return f"p{number(point)}"
 
 
 def _set(point: Point, tracked: bool, noted: bool) -> str:
@@ -122,20 +132,20 @@ def carried(family: Family) -> tuple[Kind, ...]:
     )
 
 
-def _chain(number: int, point: Point, into: str, kinds: tuple[Kind, ...]) -> str:
+def _chain(point: Point, into: str, kinds: tuple[Kind, ...]) -> str:
     trace = "meta nftrace set 1 " if point.priority == FIRST else ""
     words = "meta mark . ct mark" if into == _TRACKED else "meta mark"
-    rules = [f"{k.match} {trace}{_add(into, number, k, words)}accept" for k in kinds]
+    rules = [f"{k.match} {trace}{_add(into, number(point), k, words)}accept" for k in kinds]
     # A packet that connection tracking passed over has no ctmark: that rule breaks off.
     rules += [f"{k.match} accept" for k in kinds if into == _TRACKED]
     head = f"type filter hook {point.hook} priority {point.priority};"
-    return "\n  ".join((f"\n chain {name(number)} {{ {head}", *rules)) + "\n }\n"
+    return "\n  ".join((f"\n chain {name(point)} {{ {head}", *rules)) + "\n }\n"
 
 
-def _add(into: str, number: int, kind: Kind, words: str) -> str:
+def _add(into: str, at: int, kind: Kind, words: str) -> str:
     if not into:
         return ""
-    key = f"numgen inc mod 1 offset {number + kind.layer} . @th,{kind.at},96 . {words}"
+    key = f"numgen inc mod 1 offset {at + kind.layer} . @th,{kind.at},96 . {words}"
     return f"add @{into} {{ {key} }} "
 
 
@@ -147,7 +157,7 @@ def read(
     That of the ``tracked`` packets has their ctmarks. Raises OSError where an element is laid out
     otherwise: nf_tables_api.c, nf_tables_fill_setelem.
     """
-    ids = [id(point) for point in points]
+    ids = {number(point): id(point) for point in points}
     # The element, NFTA_SET_ELEM_KEY and NFTA_DATA_VALUE have a header each.
     layout = struct.Struct(f"=H10xI{TAG_BYTES}s{2 if tracked else 1}I")
     wanted = _named(1, TABLE) + _named(2, _TRACKED if tracked else _PLAIN)
@@ -155,10 +165,10 @@ def read(
         elements = block.get(3, b"")
         if len(elements) % layout.size:
             raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
-        for length, number, packet, mark, *ctmark in layout.iter_unpack(elements):
+        for length, key, packet, mark, *ctmark in layout.iter_unpack(elements):
             if length != layout.size:
                 raise OSError(errno.EPROTO, "the recorder's set holds more than its keys")
-            outer, point = divmod(number, OUTER)
+            outer, point = divmod(key, OUTER)
             yield (ids[point], packet, mark, bool(outer)), ctmark[0] if ctmark else None
 
 

@@ -66,17 +66,17 @@ class Recorder:
         """
         room = probes.room_for(packets, len(points)) if packets else 0
         inside = network.family if self.carries else None
-        rulesets = probes.rulesets(points, tracked=tracked, room=room, carries=inside)
-        table = template.transaction(rulesets, network.home)
+        chains = probes.chains(points, tracked=tracked, noted=bool(room), carries=inside)
+        table = template.transaction(probes.frame(room), chains, network.home)
         with network.namespaces[node].inside(network.home):
             trace = Netfilter((nftrace.GROUP,), _BUFFER)
             log = xtrace.listen(_BUFFER, network.family) if legacy else None
             query = Netfilter()
             bases, handles = (base_chains(query), rule_handles(query)) if room else ({}, {})
             query.transact(table)  # last, so that it need not be read again
-            names = {probes.name(number): point for number, point in enumerate(points)}
-            chains = Chains(bases, names, probes.TABLE)
-            watch = Watch(node, points, room, trace, log, query, chains, handles)
+            names = {probes.name(point): point for point in points}
+            known = Chains(bases, names, probes.TABLE)
+            watch = Watch(node, points, room, trace, log, query, known, handles)
         self.watches[node] = watch
         self.tight = self.tight or trace.room() < _ROOMY
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,19 +13,23 @@ from lab.topology import encode
 from lab.topology.plan import Interface, Link, Topology
 from lab.traffic.flow import Family
 
-_FIRST_FD = 200
-"""Namespaces are kept at fixed descriptors, so that encoded batches can be kept as well."""
 _FIRST_INDEX = 10
+_SOME_FD = 0x6C6162FD
+"""Stands in an encoded batch for the descriptor of the namespace at a link's other end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded rtnetlink requests for one node; ``indexes`` are its interfaces."""
+    """Encoded rtnetlink requests for one node; ``indexes`` are its interfaces.
+
+    ``far`` is the node at the other end of the link that they make, if any.
+    """
 
     node: str
     content: bytes
     count: int
-    indexes: tuple[int, ...]
+    indexes: tuple[int, ...] = ()
+    far: str = ""
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ def build(topology: Topology, family: Family, home: Netns) -> Network:
     try:
         _namespaces(network)
         for batch in _batches(topology, family):
-            network.routers[batch.node].send(batch.content, batch.count)
+            network.routers[batch.node].send(_filled(batch, network), batch.count)
         for batch in _batches(topology, family):
             for index in batch.indexes:
                 network.routers[batch.node].wait_until_up(index)
@@ -74,6 +79,13 @@ def build(topology: Topology, family: Family, home: Netns) -> Network:
     return network
 
 
+def _filled(batch: Batch, network: Network) -> bytes:
+    if not batch.far:
+        return batch.content
+    fd = network.namespaces[batch.far].fd
+    return batch.content.replace(struct.pack("=I", _SOME_FD), struct.pack("=I", fd))
+
+
 def _wait_for_addresses(network: Network) -> None:
     for link in network.topology.links:
         for end in (link.left, link.right):
@@ -84,12 +96,8 @@ def _wait_for_addresses(network: Network) -> None:
 
 
 def _namespaces(network: Network) -> None:
-    for number, node in enumerate(network.topology.nodes):
-        made = Netns.create(node.name)
-        os.dup2(made.fd, _FIRST_FD + number, inheritable=False)
-        made.close()
-        namespace = Netns(node.name, _FIRST_FD + number, made.inode)
-        network.namespaces[node.name] = namespace
+    for node in network.topology.nodes:
+        network.namespaces[node.name] = Netns.create(node.name)
         assert_not(network.home.inode)
         network.routers[node.name] = Router()
         for key, value in node.sysctls:
@@ -113,17 +121,17 @@ def _numbered(topology: Topology) -> dict[Interface, int]:
 @lru_cache(maxsize=32)
 def _batches(topology: Topology, family: Family) -> tuple[Batch, ...]:
     numbers = _numbered(topology)
-    links = [_link_batch(topology, link, numbers) for link in topology.links]
+    links = [_link_batch(link, numbers) for link in topology.links]
     return (
         *links,
         *(_node_batch(topology, node, family, numbers) for node in topology.node_names()),
     )
 
 
-def _link_batch(topology: Topology, link: Link, numbers: dict[Interface, int]) -> Batch:
+def _link_batch(link: Link, numbers: dict[Interface, int]) -> Batch:
     left, right = link.left, link.right
-    fd = _FIRST_FD + topology.node_names().index(right.node)
-    return Batch(left.node, encode.veth(left, numbers[left], right, numbers[right], fd), 1, ())
+    content = encode.veth(left, numbers[left], right, numbers[right], _SOME_FD)
+    return Batch(left.node, content, 1, far=right.node)
 
 
 def _node_batch(

@@ -1,11 +1,10 @@
 """Run flows: scapy packets from outside, real sockets where traffic starts locally.
 
-Each step is followed by ``settle``, so a packet that has not arrived by then was dropped.
+A packet that has not arrived when all have come to their end, see ``settle``, was dropped.
 """
 
 from __future__ import annotations
 
-import ctypes
 import socket
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -13,16 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from lab.errors import UnsupportedError
 from lab.kernel.netns import Netns
 from lab.topology.hops import first_hop
 from lab.topology.plan import Topology
 from lab.traffic import packets
 from lab.traffic.flow import Direction, Family, Flow
+from lab.traffic.sockets import as_user, make_transparent, report_destination
 from lab.traffic.wire import Wire
 
 _SO_MARK = 36
-_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _CHUNK = 65536
 _FIRST_PORT = 20000
 
@@ -78,16 +76,24 @@ class Switchboard:
     """The listening sockets of one network, and the way to run one flow after another."""
 
     def __init__(
-        self, place: Place, settle: Callable[[], None], ruled: Container[str] = ()
+        self,
+        place: Place,
+        settle: Callable[[], None],
+        ruled: Container[str] = (),
+        *,
+        one_by_one: bool = False,
     ) -> None:
         """``ruled`` names the nodes with rules of their own, which what they send must pass.
 
-        ``sent`` is the tag of the datagram sent last, empty while a flow speaks TCP.
+        With ``one_by_one`` each packet has come to its end before the next is sent; else those that
+        are waited for have, and all when a flow is over. ``sent`` is the tag of the datagram sent
+        last, empty while a flow speaks TCP.
         """
         self.sent = b""
         self._place = place
         self._settle = settle
         self._ruled = ruled
+        self._one_by_one = one_by_one
         self._wire = Wire(place.home, place.namespaces)
         self._listeners: Listeners = {}
         self._stack = ExitStack()
@@ -128,9 +134,9 @@ class Switchboard:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if protocol == "udp":
-            _report_destination(sock, self._family)
+            report_destination(sock, self._family)
         if transparent:
-            _make_transparent(sock, self._family)
+            make_transparent(sock, self._family)
         sock.bind(("", port))
         if protocol == "tcp":
             sock.listen(16)
@@ -142,13 +148,13 @@ class Switchboard:
 
     @contextmanager
     def _client(self, call: Call, kind: int) -> Iterator[socket.socket]:
-        with self._inside(call.flow.sender), _as_user(call.flow.uid):
+        with self._inside(call.flow.sender), as_user(call.flow.uid):
             sock = socket.socket(self._family, kind)
         with sock:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if call.flow.transparent:
-                _make_transparent(sock, self._family)
+                make_transparent(sock, self._family)
             if call.flow.socket_mark:
                 mark = call.flow.socket_mark.to_bytes(4, "little")
                 sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
@@ -168,11 +174,19 @@ class Switchboard:
                     send(self.sent)
                 except OSError as problem:
                     outcome.error = f"sendto: {problem.strerror}"
+                self._wait_for(lambda: self._answer_udp(call, outcome))
+                self._wait_for(lambda: _take_replies(client, call, outcome))
+            self._settle()  # for what came twice
+            if self._answer_udp(call, outcome):
                 self._settle()
-                self._answer_udp(call, outcome)
-                self._settle()
-                outcome.answered += _received(client, call.number, "reply")
+            _take_replies(client, call, outcome)
         return outcome
+
+    def _wait_for(self, take: Callable[[], bool]) -> None:
+        """Take what was sent; it has come already unless the kernel put the work off."""
+        if self._one_by_one or not take():
+            self._settle()
+            take()
 
     def _way_out(
         self, call: Call, client: socket.socket, stack: ExitStack
@@ -197,10 +211,12 @@ class Switchboard:
     def _where(self, call: Call) -> tuple[Topology, str, str]:
         return self._place.topology, call.flow.sender, call.destination
 
-    def _answer_udp(self, call: Call, outcome: Outcome) -> None:
+    def _answer_udp(self, call: Call, outcome: Outcome) -> bool:
+        """Answer what has come; tell whether anything has."""
         listener = self._answering(call)
         if listener is None:
-            return
+            return False
+        before = outcome.arrived
         with suppress(BlockingIOError):
             while True:
                 payload, control, _, sender = listener.recvmsg(_CHUNK, 512)
@@ -211,13 +227,16 @@ class Switchboard:
                 outcome.seen_from = sender[0]
                 answer = self.sent = packets.tag(call.number, "reply", found[2])
                 _reply(listener, answer, control, sender, outcome)
+        return outcome.arrived > before
 
     def _tcp(self, call: Call) -> Outcome:
         outcome = Outcome(sent=call.flow.count)
         with self._client(call, socket.SOCK_STREAM) as client:
             outcome.error = _connect(client, call)
-            self._settle()
-            server = self._accept(call, outcome)
+            server = None if self._one_by_one else self._accept(call, outcome)
+            if server is None:
+                self._settle()
+                server = self._accept(call, outcome)
             if server is not None:
                 with server:
                     self._exchange(call, client, server, outcome)
@@ -250,20 +269,34 @@ class Switchboard:
         self, call: Call, client: socket.socket, server: socket.socket, outcome: Outcome
     ) -> None:
         for ordinal in range(call.flow.count):
-            if not _pass_on(
-                client, server, packets.tag(call.number, "request", ordinal), self._settle
-            ):
+            if not self._pass_on(client, server, packets.tag(call.number, "request", ordinal)):
                 break
             outcome.arrived += 1
-            if not _pass_on(
-                server, client, packets.tag(call.number, "reply", ordinal), self._settle
-            ):
+            if not self._pass_on(server, client, packets.tag(call.number, "reply", ordinal)):
                 break
             outcome.answered += 1
         for sock in (client, server):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_WR)
             self._settle()
+
+    def _pass_on(self, sender: socket.socket, receiver: socket.socket, payload: bytes) -> bool:
+        try:
+            sender.send(payload)
+            if self._one_by_one or not _has(receiver):
+                self._settle()
+            return receiver.recv(_CHUNK) == payload
+        except OSError:
+            return False
+
+
+def _has(sock: socket.socket) -> bool:
+    """Tell whether anything can be read."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
+    return True
 
 
 def _close_waiting(listener: socket.socket) -> bool:
@@ -289,15 +322,11 @@ def _connect(client: socket.socket, call: Call) -> str:
     return ""
 
 
-def _pass_on(
-    sender: socket.socket, receiver: socket.socket, payload: bytes, settle: Callable[[], None]
-) -> bool:
-    try:
-        sender.send(payload)
-        settle()
-        return receiver.recv(_CHUNK) == payload
-    except OSError:
-        return False
+def _take_replies(client: socket.socket, call: Call, outcome: Outcome) -> bool:
+    """Count the answers that have come; tell whether any has."""
+    found = _received(client, call.number, "reply")
+    outcome.answered += found
+    return found > 0
 
 
 def _received(sock: socket.socket, number: int, direction: Direction) -> int:
@@ -310,43 +339,6 @@ def _received(sock: socket.socket, number: int, direction: Direction) -> int:
         except ConnectionError:  # an ICMP error came back instead
             continue
         count += found is not None and found[:2] == (number, direction)
-
-
-def _make_transparent(sock: socket.socket, family: int) -> None:
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-
-
-@contextmanager
-def _as_user(uid: int) -> Iterator[None]:
-    """Make sockets that belong to ``uid``: netfilter's owner match reads the file's fsuid.
-
-    Raises UnsupportedError in a user namespace that does not know the user.
-    """
-    if not uid:
-        yield
-        return
-    library = ctypes.CDLL(None)
-    before = library.setfsuid(uid)
-    try:
-        # setfsuid reports no error: the second call tells what stands.
-        if library.setfsuid(uid) != uid:
-            raise UnsupportedError(
-                f"user {uid} is not known in this user namespace; run as root to send as that user"
-            )
-        yield
-    finally:
-        library.setfsuid(before)
-
-
-def _report_destination(sock: socket.socket, family: int) -> None:
-    """Have recvmsg tell the local address, so that the answer leaves from it."""
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_PKTINFO", 8), 1)
 
 
 def _reply(

@@ -44,16 +44,25 @@ def test_nothing_arrives_after_settling(inside: Inside) -> None:
 def test_the_recorder_is_the_same_without_nft_reading_it(inside: Inside, noted: bool) -> None:
     """The messages made from the kernel's dump install exactly what nft installs."""
     points = places.points("node", ()) if noted else places.ends("pod-a")
-    rulesets = probes.rulesets(points, tracked=True, room=512 if noted else 0)
-    by_nft, by_messages = inside("installed_twice", rulesets)
+    chains = probes.chains(points, tracked=True, noted=noted)
+    by_nft, by_messages = inside("installed_twice", (probes.frame(int(noted)), chains))
     assert by_messages == by_nft
     assert by_nft.count("chain p") == len(points)
 
 
+def test_the_chains_of_a_recorder_go_with_sets_of_any_size(inside: Inside) -> None:
+    """They were read with small sets; these are installed with the size that is wanted."""
+    chains = probes.chains(places.points("node", ()), tracked=True, noted=True)
+    small, _ = inside("installed_twice", (probes.frame(1), chains))
+    _, large = inside("installed_twice", (probes.frame(512), chains))
+    assert large == small.replace("size 1\n", "size 512\n") != small
+
+
 def test_a_refused_transaction_raises_and_leaves_nothing(inside: Inside) -> None:
     """The recorder is there as a whole or not at all."""
-    (ruleset, *_) = probes.rulesets(places.ends("pod-a"), tracked=False, room=0)
-    assert inside("refused_in_part", ruleset) == ("netlink: No such file or directory", "")
+    chains = probes.chains(places.ends("pod-a"), tracked=False, noted=False)
+    refused = inside("refused_in_part", (probes.frame(0), chains))
+    assert refused == ("netlink: No such file or directory", "")
 
 
 def test_observation_does_not_switch_connection_tracking_on(
