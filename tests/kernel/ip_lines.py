@@ -27,7 +27,7 @@ LOOKS = (
 )
 _BY_CHANCE = re.compile(
     r"\blink/ether \S+|\blink-netnsid \d+|\bstate [A-Z]+|,?LOWER_UP|,?NO-CARRIER|_timer +\S+"
-    r"|\b(?:designated_root|bridge_id|designated_bridge) \S+"
+    r"|\btentative\b|\b(?:designated_root|bridge_id|designated_bridge) \S+"
 )
 """Addresses that the kernel draws, how far a device is up, and clocks."""
 Seen = dict[str, list[str]]
@@ -85,8 +85,11 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
 def _lines(look: tuple[str, ...]) -> list[str]:
     """Rules and devices in their order; routes in one of their own, since tables come by chance."""
     lines = command.run(look).output.splitlines()
-    # The kernel makes link-local addresses, and their routes, in its own time.
-    seen = [
-        _BY_CHANCE.sub("", line) for line in lines if "fe80:" not in line and "ff00::/8" not in line
-    ]
+    seen = [_BY_CHANCE.sub("", line) for line in lines if not _made_later(line, look)]
     return sorted(seen) if "route" in look or "neighbour" in look else seen
+
+
+def _made_later(line: str, look: tuple[str, ...]) -> bool:
+    """Tell whether the kernel makes it in its own time, from a work queue: addresses' routes."""
+    of_address = "-6" in look and " proto kernel " in line
+    return of_address or "fe80:" in line or "ff00::/8" in line

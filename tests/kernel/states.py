@@ -33,10 +33,11 @@ _SETS_OF_LINES = (
 )
 _WANDERING = re.compile(
     r"\b(?:(?:expires|valid_lft|preferred_lft) \d+sec|link/ether .*|link-netnsid \d+|link-netns \S+"
-    r"|state [A-Z]+|initval 0x[0-9a-f]+|bucketsize \d+| id \d+)|,?LOWER_UP|(?:NO-CARRIER,)"
+    r"|tentative|state [A-Z]+|initval 0x[0-9a-f]+|bucketsize \d+| id \d+)|,?LOWER_UP|NO-CARRIER,"
 )
 """What differs between any two installations: times, random addresses, how far a device is up."""
-_LINK_LOCAL = re.compile(r"\bf(?:e80|f00|f02)::")
+_MADE_LATER = re.compile(r"\bf(?:e80|f00|f02)::|:.* proto kernel ")
+"""What the kernel makes in its own time, from a work queue: the routes of IPv6 addresses."""
 _BLOCK = re.compile(r"^\t(\w+ \S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
 
 
@@ -72,7 +73,7 @@ def _output(line: str) -> str:
 
 def _lines(line: str) -> Iterator[str]:
     for one in _output(line).splitlines():
-        if not _LINK_LOCAL.search(one):
+        if not _MADE_LATER.search(one):
             yield _WANDERING.sub("", one)
 
 

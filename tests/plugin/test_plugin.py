@@ -158,7 +158,7 @@ def test_orders_that_the_kernel_cannot_tell_apart_are_run_once(
         import pytest
         from lab.plugin import scenarios
 
-        PAIR = scenarios("istio", "portmap", families=("ipv4",), variants=("nft",))
+        PAIR = scenarios("calico", "portmap", families=("ipv4",), variants=("nft",))
 
         @pytest.mark.parametrize("scenario", PAIR)
         def test_is_run_itself(lab, scenario):
