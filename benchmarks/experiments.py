@@ -34,7 +34,8 @@ _IDLE = 100
 class Endurance:
     """The same experiment many times over by one worker: milliseconds, and memory in KiB.
 
-    ``memory`` is read after the first one, half-way and at the end.
+    ``in_hand`` counts the way of the record to the process that asked as well. ``memory`` is read
+    after the first one, half-way and at the end.
     """
 
     milliseconds: Sample

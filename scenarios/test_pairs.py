@@ -2,7 +2,8 @@
 
 The newest release of each software in its default mode, beside each other one: in both orders of
 installation, with both address families, with iptables-nft and iptables-legacy where either uses
-them. Every flow of both owners is judged beside the other against its run alone.
+them. Every flow of both owners is judged beside the other against its run alone. Orders that
+leave the kernel in the same state have one run (lab/order), but for ``--lab-every-order``.
 
 What is expected comes from reasoning: the predictor (lab/verdict/predict.py) knows what each
 software owns, writes and tests; where reality differs, ``expected/*.toml`` says why. A verdict that

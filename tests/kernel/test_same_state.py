@@ -62,7 +62,7 @@ def _cases() -> Iterator[object]:
 
 @pytest.mark.parametrize("orders", list(_cases()))
 def test_what_commutes_leaves_the_same_state(worker: Pool, orders: Orders) -> None:
-    """All that the kernel lists of every node on which anybody installs anything."""
+    """On every node on which anybody installs anything."""
     one, other = in_both(worker, orders)
     assert one == other
     assert "refused" not in one
