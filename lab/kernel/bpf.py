@@ -25,6 +25,7 @@ _SYSCALL_ELSEWHERE = 280  # include/uapi/asm-generic/unistd.h: aarch64, riscv64,
 _PROG_LOAD, _SCHED_CLS = 5, 3
 _LICENSE = ctypes.create_string_buffer(b"GPL")  # bpf_redirect_peer and others ask for it
 _LOG_SIZE = 1 << 16
+_ATTEMPTS = 5
 _ATTRIBUTE = struct.Struct("=IIQQIIQII16sII")
 
 _NEWQDISC, _NEWTFILTER = 36, 44
@@ -71,7 +72,10 @@ def _refusal(instructions: bytes, number: int) -> Exception:
 
 
 def _load(instructions: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
-    """Return a descriptor, or minus the error number."""
+    """Return a descriptor, or minus the error number.
+
+    The verifier gives up with EAGAIN where a signal is pending, such as that of a debugger.
+    """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     noted = (0, 0, 0) if log is None else (1, _LOG_SIZE, ctypes.addressof(log))
     content = _ATTRIBUTE.pack(
@@ -86,7 +90,8 @@ def _load(instructions: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -
         0,
         0,
     )
-    return syscall(_PROG_LOAD, content)[0]
+    answers = (syscall(_PROG_LOAD, content)[0] for _ in range(_ATTEMPTS))
+    return next((answer for answer in answers if answer != -errno.EAGAIN), -errno.EAGAIN)
 
 
 def syscall(command: int, content: bytes) -> tuple[int, bytes]:
