@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lab.cases import entries, scenarios
 from lab.order import representative
-from lab.pairs import by_itself, current
+from lab.order.alone import by_itself
+from lab.pairs import current
 from lab.pairs import pairs as every_pair
 from lab.scenario import Experiment
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from itertools import combinations, groupby, permutations
 
+from lab.order.alone import by_itself
 from lab.record import Run
 from lab.registry.find import newest
 from lab.registry.software import Software
-from lab.scenario import POD_PREFIX, Experiment, Scenario, Variant
+from lab.scenario import Experiment, Scenario, Variant
 from lab.traffic.flow import Family, Flow
 from lab.verdict.compare import compare
 from lab.verdict.expected import Explanation, overdue
@@ -19,8 +18,6 @@ from lab.verdict.outcome import Outcome, Verdict
 from lab.verdict.predict import predict
 
 Pair = tuple[Software, Software]
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
-_WORD = re.compile(r"[\w.-]+[+*]?")
 
 
 def current(entries: Iterable[Software]) -> tuple[Software, ...]:
@@ -34,29 +31,6 @@ def pairs(software: Sequence[Software]) -> tuple[Pair, ...]:
     """List every two of them once, those of the public registry's rows first."""
     found = combinations(software, 2)
     return tuple(sorted(found, key=lambda p: p[0].registered is None or p[1].registered is None))
-
-
-def by_itself(experiment: Experiment, owner: Software) -> Experiment:
-    """Return the run alone of an owner that every combination with it can be compared with.
-
-    It is read where the owner itself needs it, so it does not depend on who stands beside; nor do
-    the names of the pods' devices, if none of its rules knows them.
-    """
-    prefix = experiment.pod_prefix
-    if not (owner.pod_prefix or _names(owner, prefix) or _names(owner, POD_PREFIX)):
-        prefix = POD_PREFIX
-    return replace(experiment, software=(owner,), beside=(owner,), pod_prefix=prefix)
-
-
-@cache
-def _names(owner: Software, prefix: str) -> bool:
-    """Tell whether a rule may name a device that begins so, but by the topology's own facts."""
-    text = " ".join(_PLACEHOLDER.sub(" ", ruleset.text) for ruleset in owner.rulesets)
-    return any(
-        (word.startswith(prefix) and word != prefix)
-        or (word[-1] in "+*" and prefix.startswith(word[:-1]))
-        for word in _WORD.findall(text)
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from lab import pairs
-from lab.pairs import by_itself
+from lab.order.alone import by_itself
 from lab.plugin import Lab, entries
 from lab.scenario import Scenario
 from lab.verdict.expected import Explanation, load

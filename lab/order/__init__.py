@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from lab.errors import EntryError
+from lab.order.alone import by_itself
 from lab.order.footprint import Footprint, commute
 from lab.order.read import footprint
 from lab.registry.facts import facts
@@ -27,8 +28,13 @@ def representative(experiment: Experiment) -> Experiment:
     """Return the one of all experiments that leave the kernel in the same state that is to be run.
 
     Its software is in the first order, by title, that those which do not commute allow; where no
-    rule of the family depends on the variant of iptables, it is nft.
+    rule of the family depends on the variant of iptables, it is nft. Software that neither
+    installs nor sends anything in the family is left out; one that is left over is alone.
     """
+    if not experiment.alone:
+        experiment = _of_those_that_act(experiment)
+        if experiment.alone:
+            return by_itself(experiment, experiment.software[0])
     variant = experiment.variant if _depends_on_variant(experiment) else "nft"
     same = replace(
         experiment,
@@ -36,6 +42,19 @@ def representative(experiment: Experiment) -> Experiment:
         beside=tuple(sorted(experiment.beside, key=lambda s: s.title)),
     )
     return replace(same, software=_first_order(same))
+
+
+def _of_those_that_act(experiment: Experiment) -> Experiment:
+    acting = tuple(s for s in experiment.software if _acts(s, experiment.family))
+    if not acting or len(acting) == len(experiment.software):
+        return experiment
+    beside = tuple(s for s in experiment.beside if s in acting)
+    return replace(experiment, software=acting, beside=beside)
+
+
+def _acts(software: Software, family: Family) -> bool:
+    sends = any(family in flow.families for flow in software.flows)
+    return sends or bool(_of_family(software, family))
 
 
 def _depends_on_variant(experiment: Experiment) -> bool:

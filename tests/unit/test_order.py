@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from lab.order import representative
+from lab.order.alone import by_itself
 from lab.order.footprint import commute
 from lab.order.read import footprint
 from lab.registry.software import Ruleset, Software
 from lab.scenario import Experiment, Scenario, Variant
-from lab.traffic.flow import Family
+from lab.traffic.flow import Family, Flow
 
 IPTABLES = "*mangle\n{}\nCOMMIT"
 
@@ -187,3 +188,26 @@ def test_the_others_are_named_in_one_order() -> None:
     assert replace(representative(given), software=()) == replace(
         representative(reverse), software=()
     )
+
+
+def test_who_does_nothing_in_a_family_is_left_out() -> None:
+    """Beside it nothing is installed and nothing sent: the other's run alone tells all."""
+    four = software("four", ruleset("iptables", "-A INPUT -j DROP", families=("ipv4",)))
+    assert representative(experiment(FIRST, four)).software == (FIRST, four)
+    found = representative(experiment(FIRST, four, family="ipv6"))
+    assert found == by_itself(experiment(FIRST, four, family="ipv6"), FIRST)
+    three = representative(experiment(AFTER, four, FIRST, family="ipv6"))
+    assert three.software == three.beside[::-1] == (AFTER, FIRST)
+
+
+def test_who_only_sends_stays() -> None:
+    """Its flows are judged beside the other's rules."""
+    flow = Flow("out", "node", "{{ client.ip }}", 6000, answered_by="client")
+    sends = replace(software("sends"), flows=(flow,))
+    assert representative(experiment(FIRST, sends)).software == (FIRST, sends)
+
+
+def test_where_nobody_does_anything_nobody_is_left_out() -> None:
+    """There is nothing to run, and who asks is told so as before."""
+    one, other = software("one"), software("two")
+    assert representative(experiment(one, other)).software == (one, other)
