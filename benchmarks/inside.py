@@ -13,7 +13,6 @@ from unittest import mock
 
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
-from lab.rules.listing import Listings
 from lab.runner import bench, sequence
 from lab.scenario import Experiment
 
@@ -53,12 +52,12 @@ def phases(sandbox: Sandbox, batch: Batch) -> tuple[tuple[float, ...], ...]:
 
 
 def _all(sandbox: Sandbox, batch: Batch) -> tuple[tuple[float, ...], ...]:
-    listings = Listings()
-    sequence.run(batch.experiment, sandbox, listings)  # fills the caches, as in any session
-    return tuple(_phases(batch.experiment, sandbox, listings) for _ in range(batch.times))
+    kept = bench.stock(sandbox)
+    sequence.run(batch.experiment, sandbox, kept)  # fills the caches, as in any session
+    return tuple(_phases(batch.experiment, sandbox, kept) for _ in range(batch.times))
 
 
-def _phases(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tuple[float, ...]:
+def _phases(experiment: Experiment, sandbox: Sandbox, kept: bench.Stock) -> tuple[float, ...]:
     """Run one experiment and note when one phase ends and the next begins.
 
     ``collect`` ends when the run is recorded; what is left is closing sockets and namespaces.
@@ -86,6 +85,6 @@ def _phases(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tup
         ):
             timed = noted(getattr(owner, name), after=after)
             stack.enter_context(mock.patch.object(owner, name, timed))
-        sequence.run(experiment, sandbox, listings)
+        sequence.run(experiment, sandbox, kept)
     moments.append(time.perf_counter())
     return tuple(end - start for start, end in pairwise(moments))

@@ -19,8 +19,8 @@ from lab.errors import RuleRefused
 from lab.kernel import bpf, command
 from lab.kernel.netns import Netns
 from lab.kernel.nftables import Nft
+from lab.kernel.sysctl import write_sysctl
 from lab.native import bpf_code, bpf_text
-from lab.topology.build import write_sysctl
 
 _BATCHED = ("ip", "tc")
 _SHOWN = 160  # characters of a command in an error

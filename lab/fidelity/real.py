@@ -19,9 +19,10 @@ from lab.fidelity.programs import Job, Listing
 from lab.kernel import command
 from lab.kernel.features import dormant
 from lab.kernel.sandbox import Sandbox
+from lab.kernel.sysctl import write_sysctl
 from lab.scenario import Variant
 from lab.topology import library
-from lab.topology.build import Network, build, write_sysctl
+from lab.topology.build import Network, build
 
 _CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 _PODMAN = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/bin")

@@ -9,8 +9,9 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from lab.errors import SandboxError
 
@@ -51,13 +52,24 @@ def die_with_parent(signal_number: int) -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "PR_SET_PDEATHSIG")
 
 
+class Closing(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
 @dataclass(frozen=True, slots=True)
 class Netns:
-    """One network namespace; ``fd`` keeps it alive, ``inode`` is its identity."""
+    """One network namespace; ``fd`` keeps it alive, ``inode`` is its identity.
+
+    ``held`` are sockets that live as long as it does, by what they are for.
+    """
 
     name: str
     fd: int
     inode: int
+    held: dict[str, Closing] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def current(cls, name: str) -> Netns:
@@ -91,6 +103,9 @@ class Netns:
 
     def close(self) -> None:
         """Let go; the kernel destroys the namespace when nothing else holds it."""
+        for held in self.held.values():
+            held.close()
+        self.held.clear()
         os.close(self.fd)
 
 

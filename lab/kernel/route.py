@@ -78,6 +78,11 @@ class Router:
                     if number:
                         raise OSError(number, f"request {answered}: {os.strerror(number)}")
 
+    def links(self) -> set[int]:
+        """Return the indexes of the links of this namespace."""
+        self._socket.send(message(_GETLINK, bytes(16), NLM_DUMP))
+        return {struct.unpack_from("=4xi", payload)[0] for payload in self._dumped()}
+
     def wait_until_up(self, index: int) -> None:
         """Wait until a link transmits.
 
@@ -130,6 +135,9 @@ class Router:
         """Yield the policy rules in the kernel's order, as received."""
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
         self._socket.send(message(_GETRULE, body, NLM_DUMP))
+        yield from self._dumped()
+
+    def _dumped(self) -> Iterator[bytes]:
         while True:
             for kind, payload in messages(self._socket.recv(1 << 16)):
                 if kind == NLMSG_DONE:

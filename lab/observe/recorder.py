@@ -16,6 +16,7 @@ _BUFFER = 64 << 20
 _ROOMY = 16 << 20
 """Wanted receive buffer, and the size above which a whole flow fits; a message takes about 1 KiB.
 An ordinary user gets less, so that buffer is emptied after every packet."""
+_HELD = "watch"
 
 
 @dataclass(slots=True)
@@ -33,6 +34,13 @@ class Watch:
     traced: list[bytes] = field(default_factory=list)
     logged: list[bytes] = field(default_factory=list)
 
+    def close(self) -> None:
+        """Close the sockets."""
+        self.trace.close()
+        self.query.close()
+        if self.log is not None:
+            self.log.close()
+
 
 @dataclass(slots=True)
 class Recorder:
@@ -48,6 +56,7 @@ class Recorder:
     tight: bool = False
     steps: list[dict[str, list[Pass]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    standing: set[str] = field(default_factory=set)
 
     def watch(
         self,
@@ -62,8 +71,29 @@ class Recorder:
         """Install the recorder in one namespace and listen there. Raises OSError.
 
         ``tracked`` reads the ctmark, ``legacy`` listens to legacy tables. There is room to note
-        so many ``packets`` at every point; with none they are traced only.
+        so many ``packets`` at every point; with none they are traced only. That stays in the
+        namespace for the next network that has it.
         """
+        here = network.namespaces[node]
+        found = here.held.get(_HELD)
+        if not isinstance(found, Watch) or found.points != points:
+            found = self._watch(network, node, points, tracked, legacy, packets)
+            if not (packets or legacy or self.carries):
+                here.held[_HELD] = found
+        if here.held.get(_HELD) is found:
+            self.standing.add(node)
+        self.watches[node] = found
+        self.tight = self.tight or found.trace.room() < _ROOMY
+
+    def _watch(
+        self,
+        network: Network,
+        node: str,
+        points: tuple[Point, ...],
+        tracked: bool,
+        legacy: bool,
+        packets: int,
+    ) -> Watch:
         room = probes.room_for(packets, len(points)) if packets else 0
         inside = network.family if self.carries else None
         chains = probes.chains(points, tracked=tracked, noted=bool(room), carries=inside)
@@ -76,9 +106,7 @@ class Recorder:
             query.transact(table)  # last, so that it need not be read again
             names = {probes.name(point): point for point in points}
             known = Chains(bases, names, probes.TABLE)
-            watch = Watch(node, points, room, trace, log, query, known, handles)
-        self.watches[node] = watch
-        self.tight = self.tight or trace.room() < _ROOMY
+            return Watch(node, points, room, trace, log, query, known, handles)
 
     def relieve(self, sent: bytes = b"") -> None:
         """Empty the receive buffers that a whole flow could fill; call it after every packet.
@@ -133,12 +161,10 @@ class Recorder:
         return found
 
     def close(self) -> None:
-        """Close the sockets."""
-        for watch in self.watches.values():
-            watch.trace.close()
-            watch.query.close()
-            if watch.log is not None:
-                watch.log.close()
+        """Close the sockets, but for those that stay with their namespace."""
+        for node, watch in self.watches.items():
+            if node not in self.standing:
+                watch.close()
 
 
 def _passes(watch: Watch) -> list[Pass]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
+from lab.kernel.sysctl import write_sysctl
 from lab.native.lines import Line, lines
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
 from lab.rules.installed import Installed, of_line
-from lab.topology.build import write_sysctl
 
 
 def install(software: str, ruleset: Ruleset, installed: Installed) -> None:

@@ -11,14 +11,18 @@ from pathlib import Path
 from lab.errors import EntryError, RuleRefused
 from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
+from lab.kernel.sysctl import write_sysctl
 from lab.registry.facts import addresses
 from lab.registry.software import Software
 from lab.rules import apply, places
 from lab.rules.apply import Site
 from lab.rules.installed import Installed
+from lab.rules.listing import Listings
 from lab.scenario import Experiment
 from lab.topology import library
-from lab.topology.build import Network, build, write_sysctl
+from lab.topology.build import Network, build
+from lab.topology.hosts import Hosts
+from lab.topology.plan import Topology
 from lab.traffic.flow import Flow
 from lab.traffic.send import Call
 
@@ -26,6 +30,19 @@ _TUNNEL = re.compile(
     r"^link add .*\btype (vxlan|geneve|gre|gretap|ip6gre|ip6gretap|ipip|sit|ip6tnl)\b", re.MULTILINE
 )
 _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What a process keeps from one experiment to the next."""
+
+    listings: Listings
+    hosts: Hosts
+
+
+def stock(sandbox: Sandbox) -> Stock:
+    """Return what is kept, empty."""
+    return Stock(Listings(), Hosts(sandbox.home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +54,18 @@ class Bench:
     sites: dict[str, Site]
 
 
-def set_up(experiment: Experiment, sandbox: Sandbox, stack: ExitStack) -> Bench:
-    """Build the network and open what rules need; ``stack`` takes it all down again."""
+def set_up(
+    experiment: Experiment, sandbox: Sandbox, stack: ExitStack, hosts: Hosts | None = None
+) -> Bench:
+    """Build the network and open what rules need; ``stack`` takes it all down again.
+
+    Nodes on which nobody installs anything are borrowed from ``hosts``, if given. Where packets
+    may be carried by tunnels none is: those are watched otherwise.
+    """
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    network = build(topology, experiment.family, sandbox.home)
+    lent = None if has_tunnels(experiment) else hosts
+    ruled = ruled_nodes(experiment, topology)
+    network = build(topology, experiment.family, sandbox.home, lent, ruled)
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():
@@ -76,17 +101,17 @@ def _check_places(bench: Bench) -> None:
             places.check(site.installed, site.nft, {ruleset.file for ruleset in rulesets})
 
 
-def ruled_nodes(bench: Bench) -> list[str]:
+def ruled_nodes(experiment: Experiment, topology: Topology) -> list[str]:
     """List the nodes on which anybody of the scenario installs rules, the node itself first."""
-    nodes = {r.node for s in bench.experiment.beside for r in s.rulesets}
-    return [n for n in bench.network.topology.node_names() if n in nodes or n == "node"]
+    nodes = {r.node for s in experiment.beside for r in s.rulesets}
+    return [n for n in topology.node_names() if n in nodes or n == "node"]
 
 
-def has_tunnels(bench: Bench) -> bool:
+def has_tunnels(experiment: Experiment) -> bool:
     """Tell whether anybody of the scenario makes a device that packs packets into others."""
     return any(
         _TUNNEL.search(ruleset.text)
-        for software in bench.experiment.beside
+        for software in experiment.beside
         for ruleset in software.rulesets
         if ruleset.tool == "ip"
     )

@@ -18,7 +18,7 @@ from lab.observe.recorder import Recorder
 from lab.record import Environment, Run
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
-from lab.runner.bench import Bench
+from lab.runner.bench import Bench, Stock
 from lab.runner.collect import Ran, keep_books, missed, record, sort_out
 from lab.scenario import Experiment
 from lab.traffic.send import Call, Switchboard
@@ -26,7 +26,7 @@ from lab.traffic.send import Call, Switchboard
 _TOOLS = ("iptables-nft", "iptables-legacy", "nft", "ip")
 
 
-def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
+def run(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
     """Run one experiment from nothing and return what was seen.
 
     A software that is refused only beside another gives a Run with ``refused``; one that is
@@ -34,23 +34,24 @@ def run(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
     something, the experiment is run once more: a machine that was held up for long enough has TCP
     repeat itself.
     """
-    found = _once(experiment, sandbox, listings)
-    return _once(experiment, sandbox, listings) if found.lost else found
+    found = _once(experiment, sandbox, stock)
+    return _once(experiment, sandbox, stock) if found.lost else found
 
 
-def _once(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> Run:
+def _once(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
     started = time.perf_counter()
     with ExitStack() as stack:
-        bench = benches.set_up(experiment, sandbox, stack)
-        found = _run(bench, sandbox, listings, stack)
+        bench = benches.set_up(experiment, sandbox, stack, stock.hosts)
+        found = _run(bench, sandbox, stock.listings, stack)
+        bench.network.ended_well = True
     return replace(found, seconds=round(time.perf_counter() - started, 4))
 
 
-def run_and_keep(experiment: Experiment, sandbox: Sandbox, listings: Listings) -> tuple[Run, Kept]:
+def run_and_keep(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> tuple[Run, Kept]:
     """Run one experiment and leave its namespaces to a process that holds them."""
     with ExitStack() as stack:
         bench = benches.set_up(experiment, sandbox, stack)
-        run_ = _run(bench, sandbox, listings, stack)
+        run_ = _run(bench, sandbox, stock.listings, stack)
         return run_, keep.hold(bench.network.namespaces)
 
 
@@ -62,9 +63,9 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         if experiment.alone:
             raise
         return Run(experiment, environment(), (), (), (), refused=str(problem))
-    recorder = Recorder(carries=benches.has_tunnels(bench))
+    recorder = Recorder(carries=benches.has_tunnels(experiment))
     stack.callback(recorder.close)
-    ruled = benches.ruled_nodes(bench)
+    ruled = benches.ruled_nodes(experiment, bench.network.topology)
     calls = benches.calls(bench)
     _watch(bench, recorder, ruled, sum(call.most_packets() for call in calls))
     strange = _list_rules(bench, ruled, listings)

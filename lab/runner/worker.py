@@ -15,7 +15,7 @@ from importlib import import_module
 from lab.errors import LabError, SandboxError
 from lab.kernel import sandbox
 from lab.kernel.sandbox import Sandbox
-from lab.rules.listing import Listings
+from lab.runner.bench import Stock, stock
 from lab.runner.memory import Memory
 from lab.runner.protocol import Answer, Failure, Pipe, Question, Request, Task
 from lab.runner.sequence import run, run_and_keep
@@ -32,8 +32,8 @@ def main(parent: int, number: int) -> None:
         pipe.send(Failure(problem))
         return
     pipe.send("ready")
-    listings = Listings()
-    memory = Memory(lambda experiment: run(experiment, place, listings))
+    kept = stock(place)
+    memory = Memory(lambda experiment: run(experiment, place, kept))
     # A run makes tens of thousands of small values, hardly any in cycles: collect rarely.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -43,7 +43,7 @@ def main(parent: int, number: int) -> None:
         except EOFError:
             return
         if isinstance(request, Request):
-            pipe.send(_serve(request, place, listings))
+            pipe.send(_serve(request, place, kept))
         elif isinstance(request, Question):
             pipe.send(_told(request, memory))
         elif isinstance(request, Task):
@@ -62,11 +62,11 @@ def _call(task: Task, place: Sandbox) -> object:
         place.home.enter()
 
 
-def _serve(request: Request, place: Sandbox, listings: Listings) -> object:
+def _serve(request: Request, place: Sandbox, kept: Stock) -> object:
     try:
         if request.keep:
-            return Answer(*run_and_keep(request.experiment, place, listings))
-        return Answer(run(request.experiment, place, listings))
+            return Answer(*run_and_keep(request.experiment, place, kept))
+        return Answer(run(request.experiment, place, kept))
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:

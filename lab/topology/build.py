@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lab.kernel.netns import Netns, assert_not
+from lab.kernel.netns import Netns
 from lab.kernel.route import Router
 from lab.topology import encode
-from lab.topology.plan import Interface, Link, Topology
+from lab.topology.hosts import Host, Hosts, new_host
+from lab.topology.plan import Interface, Link, Node, Topology
 from lab.traffic.flow import Family
 
 _FIRST_INDEX = 10
@@ -34,13 +35,19 @@ class Batch:
 
 @dataclass(slots=True)
 class Network:
-    """A topology that exists: one namespace and one rtnetlink socket per node."""
+    """A topology that exists: one namespace and one rtnetlink socket per node.
+
+    Some nodes may be ``borrowed`` from ``hosts``, and go back there when all has ended well.
+    """
 
     topology: Topology
     family: Family
     home: Netns
-    namespaces: dict[str, Netns]
-    routers: dict[str, Router]
+    namespaces: dict[str, Netns] = field(default_factory=dict)
+    routers: dict[str, Router] = field(default_factory=dict)
+    hosts: Hosts | None = None
+    borrowed: dict[Node, Host] = field(default_factory=dict)
+    ended_well: bool = False
 
     def device_names(self, node: str) -> dict[int, str]:
         """Map the interface indexes of a node to names."""
@@ -48,22 +55,34 @@ class Network:
         return {1: "lo"} | {n: i.name for i, n in numbered.items() if i.node == node}
 
     def close(self) -> None:
-        """Let go of everything; the kernel destroys the namespaces."""
-        for router in self.routers.values():
-            router.close()
-        for namespace in self.namespaces.values():
-            namespace.close()
+        """Let go of everything; the kernel destroys the namespaces that nobody borrowed."""
+        names = {node.name for node in self.borrowed}
+        own = [Host(n, self.routers[k]) for k, n in self.namespaces.items() if k not in names]
+        for host in own:
+            host.close()
+        if self.hosts is not None and self.ended_well:
+            self.hosts.give_back(self.borrowed)
+            return
+        for host in self.borrowed.values():
+            host.close()
 
 
-def build(topology: Topology, family: Family, home: Netns) -> Network:
-    """Make a topology from nothing; interfaces transmit when this returns.
+def build(
+    topology: Topology,
+    family: Family,
+    home: Netns,
+    hosts: Hosts | None = None,
+    ruled: Container[str] = (),
+) -> Network:
+    """Make a topology; interfaces transmit when this returns.
 
-    The calling thread must be in ``home``, the lab's own namespace, and is there again
-    afterwards. Raises OSError as the kernel says.
+    All namespaces are new, but for those of ``hosts`` if there are any, which stand for the nodes
+    that are not ``ruled``: where nothing will be installed. The calling thread must be in ``home``,
+    the lab's own namespace, and is there again afterwards. Raises OSError as the kernel says.
     """
-    network = Network(topology, family, home, {}, {})
+    network = Network(topology, family, home, hosts=hosts)
     try:
-        _namespaces(network)
+        _namespaces(network, ruled)
         for batch in _batches(topology, family):
             network.routers[batch.node].send(_filled(batch, network), batch.count)
         for batch in _batches(topology, family):
@@ -95,22 +114,14 @@ def _wait_for_addresses(network: Network) -> None:
                     router.wait_until_local(address.partition("/")[0])
 
 
-def _namespaces(network: Network) -> None:
+def _namespaces(network: Network, ruled: Container[str]) -> None:
     for node in network.topology.nodes:
-        network.namespaces[node.name] = Netns.create(node.name)
-        assert_not(network.home.inode)
-        network.routers[node.name] = Router()
-        for key, value in node.sysctls:
-            write_sysctl(key, value)
-
-
-def write_sysctl(key: str, value: str) -> None:
-    """Set a sysctl of the current namespace; dots separate, as in sysctl.conf. Raises OSError."""
-    handle = os.open("/proc/sys/" + key.replace(".", "/"), os.O_WRONLY)
-    try:
-        os.write(handle, value.encode())
-    finally:
-        os.close(handle)
+        if network.hosts is None or node.name in ruled:
+            host = new_host(node, network.home)
+        else:
+            host = network.borrowed[node] = network.hosts.take(node)
+        network.namespaces[node.name] = host.namespace
+        network.routers[node.name] = host.router
 
 
 def _numbered(topology: Topology) -> dict[Interface, int]:

@@ -15,10 +15,15 @@ from typing import Protocol
 from lab.kernel.netns import Netns
 from lab.topology.hops import first_hop
 from lab.topology.plan import Topology
-from lab.traffic import packets
+from lab.traffic import packets, wire
 from lab.traffic.flow import Direction, Family, Flow
-from lab.traffic.sockets import as_user, make_transparent, report_destination
-from lab.traffic.wire import Wire
+from lab.traffic.sockets import (
+    as_user,
+    drop,
+    make_transparent,
+    report_destination,
+    silent_at_last,
+)
 
 _SO_MARK = 36
 _CHUNK = 65536
@@ -94,7 +99,6 @@ class Switchboard:
         self._settle = settle
         self._ruled = ruled
         self._one_by_one = one_by_one
-        self._wire = Wire(place.home, place.namespaces)
         self._listeners: Listeners = {}
         self._stack = ExitStack()
         self._family = socket.AF_INET6 if place.family == "ipv6" else socket.AF_INET
@@ -122,7 +126,6 @@ class Switchboard:
 
     def close(self) -> None:
         """Close all sockets."""
-        self._wire.close()
         self._stack.close()
 
     def _inside(self, node: str) -> AbstractContextManager[None]:
@@ -201,7 +204,8 @@ class Switchboard:
         node = call.flow.sender
         hop = None if node in self._ruled else first_hop(*self._where(call))
         if hop is not None:
-            return lambda tag: self._wire.send(node, hop.device, packets.frame(hop, build(tag)))
+            there, home = self._place.namespaces[node], self._place.home
+            return lambda tag: wire.send(there, home, hop.device, packets.frame(hop, build(tag)))
         with self._inside(node):
             raw = stack.enter_context(
                 socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -231,27 +235,24 @@ class Switchboard:
 
     def _tcp(self, call: Call) -> Outcome:
         outcome = Outcome(sent=call.flow.count)
-        with self._client(call, socket.SOCK_STREAM) as client:
+        with self._client(call, socket.SOCK_STREAM) as client, silent_at_last(client):
             outcome.error = _connect(client, call)
             server = None if self._one_by_one else self._accept(call, outcome)
             if server is None:
                 self._settle()
                 server = self._accept(call, outcome)
             if server is not None:
-                with server:
+                with silent_at_last(server):
                     self._exchange(call, client, server, outcome)
         self._settle()
         self._hang_up()
         return outcome
 
     def _hang_up(self) -> None:
-        """Close connections that rules led to another flow's listener.
-
-        Their last packets belong to this flow; left open they would come while another is watched.
-        """
+        """Drop connections that rules led to another flow's listener."""
         for (_, protocol, _), listener in self._listeners.items():
-            if protocol == "tcp" and _close_waiting(listener):
-                self._settle()
+            if protocol == "tcp":
+                _drop_waiting(listener)
 
     def _accept(self, call: Call, outcome: Outcome) -> socket.socket | None:
         listener = self._answering(call)
@@ -299,16 +300,14 @@ def _has(sock: socket.socket) -> bool:
     return True
 
 
-def _close_waiting(listener: socket.socket) -> bool:
-    """Accept and close what waits at a listener; tell whether anything did."""
-    found = False
+def _drop_waiting(listener: socket.socket) -> None:
+    """Accept and close what waits at a listener."""
     while True:
         try:
             waiting, _ = listener.accept()
         except BlockingIOError:
-            return found
-        waiting.close()
-        found = True
+            return
+        drop(waiting)
 
 
 def _connect(client: socket.socket, call: Call) -> str:

@@ -10,6 +10,26 @@ from contextlib import contextmanager
 from lab.errors import UnsupportedError
 
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75  # include/uapi/linux/in.h and in6.h
+_TCP_REPAIR = 19  # include/uapi/linux/tcp.h
+
+
+@contextmanager
+def silent_at_last(sock: socket.socket) -> Iterator[None]:
+    """Close a TCP socket at the end without a packet, whatever state its connection is in.
+
+    Otherwise the kernel would go on repeating what nobody has acknowledged: packets of one flow
+    that are seen while another runs.
+    """
+    try:
+        yield
+    finally:
+        drop(sock)
+
+
+def drop(sock: socket.socket) -> None:
+    """Close a TCP socket without a packet, now or later."""
+    with sock:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
 
 
 def make_transparent(sock: socket.socket, family: int) -> None:

@@ -187,7 +187,9 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         watching = Recorder()
         stack.callback(watching.close)
         if recording:
-            sequence._watch(bench, watching, benches.ruled_nodes(bench), 99)
+            sequence._watch(
+                bench, watching, benches.ruled_nodes(bench.experiment, bench.network.topology), 99
+            )
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)
@@ -210,7 +212,7 @@ def run_with_small_buffers(place: Sandbox, argument: Any) -> tuple[str, ...]:
             return once(*arguments)
 
     with mock.patch.object(sequence, "_once", attempt):
-        return sequence.run(_checked(experiment), place, Listings()).lost
+        return sequence.run(_checked(experiment), place, benches.stock(place)).lost
 
 
 def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:

@@ -76,7 +76,7 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
         except RuleRefused as problem:
             refused = str(problem)
         seen = {"refused": [refused]}
-        for node in benches.ruled_nodes(bench):
+        for node in benches.ruled_nodes(bench.experiment, bench.network.topology):
             with bench.network.namespaces[node].inside(place.home):
                 seen |= {f"{node}: {' '.join(look)}": _lines(look) for look in LOOKS}
     return seen

@@ -1,0 +1,125 @@
+"""What is done with hosts that one network after another uses, within a worker's sandbox."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from contextlib import ExitStack, closing
+from typing import Any
+
+from lab.errors import SandboxError
+from lab.kernel import command
+from lab.kernel.netns import Netns
+from lab.kernel.sandbox import Sandbox
+from lab.kernel.sysctl import write_sysctl
+from lab.record import FlowRun, Run
+from lab.runner import bench as benches
+from lab.runner import sequence
+from lab.scenario import Experiment
+from lab.topology import library
+from lab.topology.build import Network, build
+from lab.topology.hosts import Hosts
+from lab.traffic.flow import Family
+from lab.traffic.sockets import drop
+from tests.kernel.states import _WANDERING
+
+_LISTINGS = (
+    "ip -o link",
+    "ip -o addr",
+    "ip -4 route show table all",
+    "ip -4 rule",
+    "ip -6 rule",
+    "ip neigh show nud permanent",
+)
+Seen = tuple[tuple[str, str, object, tuple[object, ...]], ...]
+
+
+def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], object]]:
+    """Build a network on new hosts, then on these, then on others, as the second did not end well.
+
+    Return of each the namespaces of its hosts and what ip lists there.
+    """
+    hosts, found = Hosts(place.home), []
+    for ends_well in (True, False, True):
+        network = build(library.find("kubernetes-node"), family, place.home, hosts, ("node",))
+        nodes = [name for name in network.namespaces if name != "node"]
+        inodes = [network.namespaces[name].inode for name in nodes]
+        found.append((inodes, [_listed(network, name) for name in nodes]))
+        kept = list(network.borrowed.values())
+        network.ended_well = ends_well
+        network.close()
+        while ends_well and not all(host.is_empty() for host in kept):
+            select.select((), (), (), 0.01)
+    return found
+
+
+def _listed(network: Network, node: str) -> list[str]:
+    with network.namespaces[node].inside(network.home):
+        return [
+            "\n".join(sorted(_WANDERING.sub("", command.run(tuple(one.split())).output).split()))
+            for one in _LISTINGS
+        ]
+
+
+def borrowed(place: Sandbox, experiment: Experiment) -> set[str]:
+    """Name the nodes that an experiment borrows."""
+    with ExitStack() as stack:
+        bench = benches.set_up(experiment, place, stack, Hosts(place.home))
+        return {node.name for node in bench.network.borrowed}
+
+
+def on_new_and_on_used(place: Sandbox, experiment: Experiment) -> tuple[Seen, Seen]:
+    """Run on new hosts, then until all are used ones; return what was seen on either.
+
+    Packets are told by what does not wander: not by TCP's numbers.
+    """
+    stock = benches.stock(place)
+    new = sequence.run(experiment, place, stock)
+    deadline = time.monotonic() + 10
+    while True:
+        made = _inodes(stock.hosts)
+        used = sequence.run(experiment, place, stock)
+        if _inodes(stock.hosts) == made:
+            return _seen(new), _seen(used)
+        if time.monotonic() > deadline:
+            raise SandboxError("no host came back within 10 s")
+
+
+def _inodes(hosts: Hosts) -> set[int]:
+    return {host.namespace.inode for spare in hosts._spare.values() for host in spare}
+
+
+def _seen(run: Run) -> Seen:
+    return tuple((f.owner, f.name, f.fate, _lines(f)) for f in run.flows)
+
+
+def _lines(flow: FlowRun) -> tuple[object, ...]:
+    return tuple((line.direction, line.ordinal, line.events) for line in flow.timelines)
+
+
+def dropped_connection(place: Sandbox, argument: Any) -> tuple[bytes, str]:
+    """Drop a TCP connection with bytes that nobody has acknowledged; return what the peer reads.
+
+    With ``argument`` it is closed instead, for comparison.
+    """
+    there = Netns.create("connection")
+    try:
+        write_sysctl("net.ipv4.ip_forward", "0")
+        command.run(("ip", "link", "set", "lo", "up"))
+        with closing(socket.create_server(("127.0.0.1", 0))) as server:
+            client = socket.create_connection(server.getsockname())
+            peer, _ = server.accept()
+        with peer:
+            client.send(b"x")
+            client.close() if argument else drop(client)
+            peer.setblocking(False)
+            read = peer.recv(10)
+            try:
+                peer.recv(10)
+            except BlockingIOError:
+                return read, "silence"
+            return read, "the end"
+    finally:
+        place.home.enter()
+        there.close()
