@@ -14,7 +14,8 @@ from lab.topology.hosts import Host, Hosts, new_host
 from lab.topology.plan import Interface, Link, Node, Topology
 from lab.traffic.flow import Family
 
-_FIRST_INDEX = 10
+_LOOPBACK, _FIRST_INDEX = 1, 100
+"""Between them is room for what modules of tunnels make in every namespace: tunl0 and others."""
 _SOME_FD = 0x6C6162FD
 """Stands in an encoded batch for the descriptor of the namespace at a link's other end."""
 
@@ -52,7 +53,7 @@ class Network:
     def device_names(self, node: str) -> dict[int, str]:
         """Map the interface indexes of a node to names."""
         numbered = _numbered(self.topology)
-        return {1: "lo"} | {n: i.name for i, n in numbered.items() if i.node == node}
+        return {_LOOPBACK: "lo"} | {n: i.name for i, n in numbered.items() if i.node == node}
 
     def close(self) -> None:
         """Let go of everything; the kernel destroys the namespaces that nobody borrowed."""
@@ -60,11 +61,11 @@ class Network:
         own = [Host(n, self.routers[k]) for k, n in self.namespaces.items() if k not in names]
         for host in own:
             host.close()
-        if self.hosts is not None and self.ended_well:
-            self.hosts.give_back(self.borrowed)
-            return
-        for host in self.borrowed.values():
-            host.close()
+        for node, host in self.borrowed.items():
+            if self.hosts is not None and self.ended_well:
+                self.hosts.give_back(node, host, self.device_names(node.name).keys() - {_LOOPBACK})
+            else:
+                host.close()
 
 
 def build(
@@ -150,7 +151,7 @@ def _node_batch(
 ) -> Batch:
     interfaces = topology.interfaces(node)
     index = {end.name: numbers[end] for end in interfaces}
-    requests = [encode.up(1)]
+    requests = [encode.up(_LOOPBACK)]
     for end in interfaces:
         requests.append(encode.up(numbers[end], arp=end.arp))
         requests += [encode.address(numbers[end], a) for a in end.addresses if _is(a, family)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from lab.kernel.netns import Netns, assert_not
@@ -20,7 +20,6 @@ from lab.topology.plan import Node
 
 _MOST = 8
 """So many of each node wait at most: the kernel takes its time to remove devices."""
-_LOOPBACK = 1
 _PATIENCE = 5.0
 # What the kernel would remember of an earlier network's packets: closed connections, measured
 # round trips, and how many ICMP errors it has sent.
@@ -39,9 +38,9 @@ class Host:
     namespace: Netns
     router: Router
 
-    def is_empty(self) -> bool:
-        """Tell whether it has no device but the loopback one."""
-        return self.router.links() == {_LOOPBACK}
+    def has(self, devices: Set[int]) -> bool:
+        """Tell whether any of these devices is there; some modules give every namespace others."""
+        return not self.router.links().isdisjoint(devices)
 
     def close(self) -> None:
         """Let go of it."""
@@ -64,7 +63,7 @@ class Hosts:
     """The hosts of one process. Only those that nothing can have happened to are given back."""
 
     home: Netns
-    _spare: dict[Node, deque[Host]] = field(default_factory=dict)
+    _spare: dict[Node, deque[tuple[Host, Set[int]]]] = field(default_factory=dict)
 
     def take(self, node: Node) -> Host:
         """Return a host for a node; the calling thread may be in its namespace afterwards.
@@ -74,13 +73,14 @@ class Hosts:
         """
         spare = self._spare.setdefault(node, deque())
         deadline = time.monotonic() + _PATIENCE
-        while spare and not spare[0].is_empty():
-            if len(spare) < _MOST or time.monotonic() > deadline:
+        while spare and spare[0][0].has(spare[0][1]):
+            if len(spare) < _MOST:
                 return new_host(node, self.home, _FORGETFUL)
+            if time.monotonic() > deadline:
+                spare.popleft()[0].close()
             select.select((), (), (), 0.001)
-        return spare.popleft() if spare else new_host(node, self.home, _FORGETFUL)
+        return spare.popleft()[0] if spare else new_host(node, self.home, _FORGETFUL)
 
-    def give_back(self, hosts: Mapping[Node, Host]) -> None:
-        """Keep hosts for other networks."""
-        for node, host in hosts.items():
-            self._spare[node].append(host)
+    def give_back(self, node: Node, host: Host, devices: Set[int]) -> None:
+        """Keep a host for other networks; ``devices`` are the indexes of those it had in one."""
+        self._spare[node].append((host, devices))

@@ -46,10 +46,10 @@ def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], obje
         nodes = [name for name in network.namespaces if name != "node"]
         inodes = [network.namespaces[name].inode for name in nodes]
         found.append((inodes, [_listed(network, name) for name in nodes]))
-        kept = list(network.borrowed.values())
+        kept = [(h, set(network.device_names(n.name)) - {1}) for n, h in network.borrowed.items()]
         network.ended_well = ends_well
         network.close()
-        while ends_well and not all(host.is_empty() for host in kept):
+        while ends_well and any(host.has(devices) for host, devices in kept):
             select.select((), (), (), 0.01)
     return found
 
@@ -87,7 +87,7 @@ def on_new_and_on_used(place: Sandbox, experiment: Experiment) -> tuple[Seen, Se
 
 
 def _inodes(hosts: Hosts) -> set[int]:
-    return {host.namespace.inode for spare in hosts._spare.values() for host in spare}
+    return {host.namespace.inode for spare in hosts._spare.values() for host, _ in spare}
 
 
 def _seen(run: Run) -> Seen:

@@ -49,7 +49,10 @@ def after(place: Sandbox, experiment: Experiment) -> State:
             benches.install(bench)
         except RuleRefused as problem:
             return {"refused": str(problem)}
-        return {node: _state(bench, node) for node in benches.ruled_nodes(experiment, bench.network.topology)}
+        return {
+            node: _state(bench, node)
+            for node in benches.ruled_nodes(experiment, bench.network.topology)
+        }
 
 
 def _state(bench: Bench, node: str) -> State:
