@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import time
@@ -32,6 +33,8 @@ _LISTINGS = (
     "ip -6 rule",
     "ip neigh show nud permanent",
 )
+_ADDRESSES = re.compile(r"\blink/\S+ \S+|\bpermaddr \S+")
+"""Those of what a tunnel's module makes in every namespace are random."""
 Seen = tuple[tuple[str, str, object, tuple[object, ...]], ...]
 
 
@@ -54,12 +57,16 @@ def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], obje
     return found
 
 
-def _listed(network: Network, node: str) -> list[str]:
+def _listed(network: Network, node: str) -> list[list[str]]:
     with network.namespaces[node].inside(network.home):
         return [
-            "\n".join(sorted(_WANDERING.sub("", command.run(tuple(one.split())).output).split()))
+            sorted(_WANDERING.sub("", _ADDRESSES.sub("", _output(one))).split())
             for one in _LISTINGS
         ]
+
+
+def _output(line: str) -> str:
+    return command.run(tuple(line.split())).output
 
 
 def borrowed(place: Sandbox, experiment: Experiment) -> set[str]:
