@@ -6,6 +6,8 @@ hundreds of times and encoding it costs ten times what the kernel needs to build
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
 import socket
@@ -27,6 +29,7 @@ from lab.kernel.netlink import (
 
 _GETLINK, _GETROUTE, _GETRULE = 18, 26, 34
 _IFLA_OPERSTATE, _UP = 16, 6
+_SIOCGIFNAME = 0x8910
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY = 1, 2, 3, 4, 5
 _RTA_TABLE, _RTA_MARK, _RTA_PROTO, _RTA_SPORT, _RTA_DPORT = 15, 16, 27, 28, 29
 TABLES = {253: "default", 254: "main", 255: "local"}
@@ -78,10 +81,18 @@ class Router:
                     if number:
                         raise OSError(number, f"request {answered}: {os.strerror(number)}")
 
-    def links(self) -> set[int]:
-        """Return the indexes of the links of this namespace."""
-        self._socket.send(message(_GETLINK, bytes(16), NLM_DUMP))
-        return {struct.unpack_from("=4xi", payload)[0] for payload in self._dumped()}
+    def has_link(self, index: int) -> bool:
+        """Tell whether a link is in this namespace.
+
+        One that is being deleted is not: making another waits for that, this question does not.
+        """
+        try:
+            fcntl.ioctl(self._socket, _SIOCGIFNAME, struct.pack("=16si20x", b"", index))
+        except OSError as problem:
+            if problem.errno in (errno.ENODEV, errno.ENXIO):
+                return False
+            raise
+        return True
 
     def wait_until_up(self, index: int) -> None:
         """Wait until a link transmits.
@@ -135,9 +146,6 @@ class Router:
         """Yield the policy rules in the kernel's order, as received."""
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
         self._socket.send(message(_GETRULE, body, NLM_DUMP))
-        yield from self._dumped()
-
-    def _dumped(self) -> Iterator[bytes]:
         while True:
             for kind, payload in messages(self._socket.recv(1 << 16)):
                 if kind == NLMSG_DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from lab.traffic.packets import read_tag
 from lab.traffic.send import Call, Outcome
 
 _FAMILIES = {2: "ip", 10: "ip6"}
+_MAKES_DEVICES = re.compile(r"^\s*[lt-]", re.MULTILINE)
+"""A line on a link, tunnel or tap, in any of their short forms, or behind an option."""
 Passes = Mapping[str, Met]
 
 
@@ -61,7 +64,15 @@ def keep_books(bench: Bench, recorder: Recorder, notes: Mapping[Noted, int | Non
 
 
 def _devices(bench: Bench) -> dict[int, str]:
-    """Name every device of the node, also those that entries have made."""
+    """Name every device of the node, also those that entries may have made.
+
+    Only these are asked for: the kernel lists devices under the lock that building networks waits
+    for.
+    """
+    known = bench.network.device_names("node")
+    rulesets = (r for s in bench.experiment.software for r in s.rulesets)
+    if not any(r.tool == "ip" and _MAKES_DEVICES.search(r.text) for r in rulesets):
+        return known
     with bench.network.namespaces["node"].inside(bench.network.home):
         return dict(socket.if_nameindex())
 

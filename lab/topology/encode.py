@@ -83,7 +83,15 @@ def route(index: int, to: str, via: str = "") -> bytes:
 
 
 def _link(end: Interface) -> list[tuple[str, Any]]:
-    return [("IFLA_IFNAME", end.name), ("IFLA_ADDRESS", end.mac), ("IFLA_MTU", end.mtu)]
+    return [
+        ("IFLA_IFNAME", end.name),
+        ("IFLA_ADDRESS", end.mac),
+        ("IFLA_MTU", end.mtu),
+        # One queue is used anyway. The kernel would make one for each processor, and then wait
+        # until nobody can still be using those (drivers/net/veth.c, veth_init_queues).
+        ("IFLA_NUM_TX_QUEUES", 1),
+        ("IFLA_NUM_RX_QUEUES", 1),
+    ]
 
 
 def _family(host: str) -> int:

@@ -40,7 +40,7 @@ class Host:
 
     def has(self, devices: Set[int]) -> bool:
         """Tell whether any of these devices is there; some modules give every namespace others."""
-        return not self.router.links().isdisjoint(devices)
+        return any(map(self.router.has_link, devices))
 
     def close(self) -> None:
         """Let go of it."""
