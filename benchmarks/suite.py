@@ -21,7 +21,7 @@ from lab.pairs import pairs as every_pair
 from lab.scenario import Experiment
 
 _ROOT = Path(__file__).parents[1]
-COMMAND = ("pytest", "scenarios/test_pairs.py", "-m", "thorough or not thorough", "-n", "auto")
+COMMAND = ("pytest", "scenarios/test_pairs.py", "-n", "auto")
 _PR_SET_CHILD_SUBREAPER = 36
 _PASSED = re.compile(r"(\d+) passed")
 

@@ -18,7 +18,8 @@ from itertools import combinations
 
 import pytest
 
-from lab.pairs import by_itself, current, foreseen
+from lab.order.alone import by_itself
+from lab.pairs import current, foreseen
 from lab.plugin import Lab, entries
 from lab.registry.software import Software
 from lab.scenario import Scenario

@@ -29,16 +29,11 @@ _PARTS = "aaaaaabbcdefg"
 
 
 def cases(pair: Pair, part: str) -> list[object]:
-    """List the cases of a pair, in few groups: a worker of xdist reuses its runs.
-
-    Pairs beyond the public registry's rows are thorough: all 440 take minutes.
-    """
+    """List the cases of a pair, in few groups: a worker of xdist reuses its runs."""
     found: list[object] = []
-    public = all(software.registered for software in pair)
     for scenario in scenarios(*pair):
         group = "-".join(("pairs", *scenario.families, part))
-        marks = [pytest.mark.xdist_group(group)] + [pytest.mark.thorough] * (not public)
-        found.append(pytest.param(scenario, marks=marks))
+        found.append(pytest.param(scenario, marks=pytest.mark.xdist_group(group)))
     return found
 
 

@@ -14,7 +14,7 @@ from itertools import permutations
 import pytest
 from expectations import unexpected
 
-from lab.pairs import by_itself
+from lab.order.alone import by_itself
 from lab.plugin import Lab, entry, scenarios, title
 from lab.scenario import Scenario
 from lab.verdict.outcome import Outcome

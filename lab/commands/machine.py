@@ -47,8 +47,8 @@ def clean(kept: bool) -> int:
 def test(arguments: tuple[str, ...]) -> int:
     """Run the project's own tests on every processor; arguments go to pytest.
 
-    The longer suites (every pair beyond the public registry, every triple) run with -m thorough;
-    -n 0 keeps to one process.
+    The longer suites (every triple, every release, all orders that are said to make no difference)
+    run with -m thorough; -n 0 keeps to one process.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / "tests").is_dir():
