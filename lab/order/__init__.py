@@ -2,7 +2,7 @@
 
 Software that touches nothing in common leaves the same rules, routes and settings in whichever
 order it is installed. Such orders are one experiment: packets cannot tell them apart. Whatever is
-not known to commute does not; ``scenarios/test_order.py`` compares the kernel's own listings.
+not known to commute does not; ``tests/kernel/test_same_state.py`` compares what the kernel lists.
 """
 
 from __future__ import annotations
