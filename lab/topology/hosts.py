@@ -11,6 +11,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Iterable, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from lab.kernel.netns import Netns, assert_not
@@ -50,12 +51,16 @@ class Host:
 
 def new_host(node: Node, home: Netns, sysctls: Iterable[tuple[str, str]] = ()) -> Host:
     """Make a node's namespace and stay in it; ``sysctls`` are set after the node's own."""
-    namespace = Netns.create(node.name)
-    assert_not(home.inode)
-    host = Host(namespace, Router())
-    for key, value in (*node.sysctls, *sysctls):
-        write_sysctl(key, value)
-    return host
+    with ExitStack() as undo:
+        namespace = Netns.create(node.name)
+        undo.callback(namespace.close)
+        assert_not(home.inode)
+        router = Router()
+        undo.callback(router.close)
+        for key, value in (*node.sysctls, *sysctls):
+            write_sysctl(key, value)
+        undo.pop_all()
+        return Host(namespace, router)
 
 
 @dataclass(slots=True)
