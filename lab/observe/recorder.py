@@ -21,10 +21,14 @@ _HELD = "watch"
 
 @dataclass(slots=True)
 class Watch:
-    """What watches one namespace: its recorder's points and its sockets."""
+    """What watches one namespace: its recorder's points and its sockets.
+
+    One that ``stays`` is closed with the namespace, and serves every network that has it.
+    """
 
     node: str
     points: tuple[Point, ...]
+    stays: bool
     room: int
     trace: Netfilter
     log: Netfilter | None
@@ -56,7 +60,6 @@ class Recorder:
     tight: bool = False
     steps: list[dict[str, list[Pass]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    standing: set[str] = field(default_factory=set)
 
     def watch(
         self,
@@ -74,18 +77,16 @@ class Recorder:
         so many ``packets`` at every point; with none they are traced only. That stays in the
         namespace for the next network that has it.
         """
-        here = network.namespaces[node]
-        found = here.held.get(_HELD)
-        if not isinstance(found, Watch) or found.points != points:
-            found = self._watch(network, node, points, tracked, legacy, packets)
-            if not (packets or legacy or self.carries):
-                here.held[_HELD] = found
-        if here.held.get(_HELD) is found:
-            self.standing.add(node)
+        held = network.namespaces[node].held
+        found = held.get(_HELD)
+        if not isinstance(found, Watch):
+            found = self._install(network, node, points, tracked, legacy, packets)
+            if found.stays:
+                held[_HELD] = found
         self.watches[node] = found
         self.tight = self.tight or found.trace.room() < _ROOMY
 
-    def _watch(
+    def _install(
         self,
         network: Network,
         node: str,
@@ -94,6 +95,7 @@ class Recorder:
         legacy: bool,
         packets: int,
     ) -> Watch:
+        stays = not (packets or legacy or self.carries)
         room = probes.room_for(packets, len(points)) if packets else 0
         inside = network.family if self.carries else None
         chains = probes.chains(points, tracked=tracked, noted=bool(room), carries=inside)
@@ -106,7 +108,7 @@ class Recorder:
             query.transact(table)  # last, so that it need not be read again
             names = {probes.name(point): point for point in points}
             known = Chains(bases, names, probes.TABLE)
-            return Watch(node, points, room, trace, log, query, known, handles)
+            return Watch(node, points, stays, room, trace, log, query, known, handles)
 
     def relieve(self, sent: bytes = b"") -> None:
         """Empty the receive buffers that a whole flow could fill; call it after every packet.
@@ -162,8 +164,8 @@ class Recorder:
 
     def close(self) -> None:
         """Close the sockets, but for those that stay with their namespace."""
-        for node, watch in self.watches.items():
-            if node not in self.standing:
+        for watch in self.watches.values():
+            if not watch.stays:
                 watch.close()
 
 
