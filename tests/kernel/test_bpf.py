@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from lab.traffic.flow import Family, Flow
 
 pytestmark = pytest.mark.kernel
 
+ROOT = Path(__file__).parents[2]
 POD_A, POD_B = "veth0000000000a", "veth0000000000b"
 
 
@@ -29,6 +31,26 @@ def _may_load() -> bool:
             return True
     except UnsupportedError:
         return False
+
+
+UNDER_SIGNALS = """
+import signal
+from lab.kernel import bpf
+
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+long = bytes.fromhex("b700000000000000") * 4000 + bytes.fromhex("9500000000000000")
+for _ in range(300):
+    with bpf.loaded(long):
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_program_is_loaded_also_where_signals_come() -> None:
+    """Of 300, with 200 signals a second: each makes the verifier give up what it is at."""
+    subprocess.run((sys.executable, "-c", UNDER_SIGNALS), cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")
