@@ -13,7 +13,6 @@ from lab.errors import SandboxError
 from lab.kernel import command
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
-from lab.kernel.sysctl import write_sysctl
 from lab.record import FlowRun, Run
 from lab.runner import bench as benches
 from lab.runner import sequence
@@ -23,7 +22,7 @@ from lab.topology.build import Network, build
 from lab.topology.hosts import Hosts
 from lab.traffic.flow import Family
 from lab.traffic.sockets import drop
-from tests.kernel.states import _WANDERING
+from tests.kernel.states import WANDERING
 
 _LISTINGS = (
     "ip -o link",
@@ -60,8 +59,7 @@ def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], obje
 def _listed(network: Network, node: str) -> list[list[str]]:
     with network.namespaces[node].inside(network.home):
         return [
-            sorted(_WANDERING.sub("", _ADDRESSES.sub("", _output(one))).split())
-            for one in _LISTINGS
+            sorted(WANDERING.sub("", _ADDRESSES.sub("", _output(one))).split()) for one in _LISTINGS
         ]
 
 
@@ -112,7 +110,6 @@ def dropped_connection(place: Sandbox, argument: Any) -> tuple[bytes, str]:
     """
     there = Netns.create("connection")
     try:
-        write_sysctl("net.ipv4.ip_forward", "0")
         command.run(("ip", "link", "set", "lo", "up"))
         with closing(socket.create_server(("127.0.0.1", 0))) as server:
             client = socket.create_connection(server.getsockname())

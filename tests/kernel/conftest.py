@@ -38,10 +38,21 @@ def worker() -> Iterator[Pool]:
 @pytest.fixture
 def inside(worker: Pool) -> Inside:
     """Return what calls a function of ``inside.py`` in a worker's sandbox."""
+    return calling(worker, "inside")
+
+
+@pytest.fixture
+def with_hosts(worker: Pool) -> Inside:
+    """Return what calls a function of ``borrowed.py`` there."""
+    return calling(worker, "borrowed")
+
+
+def calling(worker: Pool, module: str) -> Inside:
+    """Return what calls a function of a module of this folder; skips what cannot be done here."""
 
     def call(function: str, argument: object = None) -> Any:
         try:
-            return worker.call(Task(f"tests.kernel.inside:{function}", argument))
+            return worker.call(Task(f"tests.kernel.{module}:{function}", argument))
         except UnsupportedError as problem:
             pytest.skip(str(problem))
 

@@ -31,7 +31,7 @@ _SETS_OF_LINES = (
     "ip neigh show nud permanent",
     "ipset save",
 )
-_WANDERING = re.compile(
+WANDERING = re.compile(
     r"\b(?:(?:expires|valid_lft|preferred_lft) \d+sec|link/ether .*|link-netnsid \d+|link-netns \S+"
     r"|tentative|state [A-Z]+|initval 0x[0-9a-f]+|bucketsize \d+| id \d+)|,?LOWER_UP|NO-CARRIER,"
 )
@@ -77,7 +77,7 @@ def _output(line: str) -> str:
 def _lines(line: str) -> Iterator[str]:
     for one in _output(line).splitlines():
         if not _MADE_LATER.search(one):
-            yield _WANDERING.sub("", one)
+            yield WANDERING.sub("", one)
 
 
 def _programs() -> Iterator[str]:

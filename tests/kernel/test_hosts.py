@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from lab.errors import UnsupportedError
 from lab.plugin import entries, entry
 from lab.registry.software import Software
 from lab.runner import bench
-from lab.runner.pool import Pool
-from lab.runner.protocol import Task
 from lab.scenario import Experiment, Scenario
 from lab.traffic.flow import FAMILIES, Family
 
@@ -20,19 +17,6 @@ pytestmark = pytest.mark.kernel
 
 HOSTS = {"pod-a", "pod-b", "client", "lan", "peer"}
 Borrowed = Callable[..., Any]
-
-
-@pytest.fixture
-def inside(worker: Pool) -> Borrowed:
-    """Return what calls a function of ``borrowed.py`` in a worker's sandbox."""
-
-    def call(function: str, argument: object = None) -> Any:
-        try:
-            return worker.call(Task(f"tests.kernel.borrowed:{function}", argument))
-        except UnsupportedError as problem:
-            pytest.skip(str(problem))
-
-    return call
 
 
 def together(*names: str, family: Family = "ipv4") -> Experiment:
@@ -43,21 +27,21 @@ def together(*names: str, family: Family = "ipv4") -> Experiment:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_host_comes_back_with_nothing_of_the_last_network(
-    inside: Borrowed, family: Family
+    with_hosts: Borrowed, family: Family
 ) -> None:
     """It has the same devices, addresses, routes, rules and neighbours as a new one, no more."""
-    (new, there), (used, again), (other, afterwards) = inside("three_networks", family)
+    (new, there), (used, again), (other, afterwards) = with_hosts("three_networks", family)
     assert used == new
     assert again == there == afterwards
     assert set(other).isdisjoint(new), "a network that did not end well keeps its hosts"
 
 
-def test_only_nodes_without_rules_are_borrowed(inside: Borrowed) -> None:
+def test_only_nodes_without_rules_are_borrowed(with_hosts: Borrowed) -> None:
     """A sidecar's pod is made anew each time, and everything where tunnels are watched."""
-    assert inside("borrowed", together("tailscale", "calico")) == HOSTS
-    assert inside("borrowed", together("istio", "calico")) < HOSTS
+    assert with_hosts("borrowed", together("tailscale", "calico")) == HOSTS
+    assert with_hosts("borrowed", together("istio", "calico")) < HOSTS
     carrying = next(one for one in entries() if _has_tunnels(one))
-    assert inside("borrowed", together(carrying.name, "portmap")) == set()
+    assert with_hosts("borrowed", together(carrying.name, "portmap")) == set()
 
 
 def _has_tunnels(software: Software) -> bool:
@@ -67,15 +51,15 @@ def _has_tunnels(software: Software) -> bool:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("names", [("tailscale", "calico@3.20"), ("kubernetes", "portmap")])
 def test_packets_do_not_tell_used_hosts_from_new_ones(
-    inside: Borrowed, names: tuple[str, ...], family: Family
+    with_hosts: Borrowed, names: tuple[str, ...], family: Family
 ) -> None:
     """Every event of every packet and every fate is the same, TCP's as well."""
-    new, used = inside("on_new_and_on_used", together(*names, family=family))
+    new, used = with_hosts("on_new_and_on_used", together(*names, family=family))
     assert new
     assert used == new
 
 
-def test_a_dropped_connection_is_silent(inside: Borrowed) -> None:
+def test_a_dropped_connection_is_silent(with_hosts: Borrowed) -> None:
     """Its peer is sent neither an end nor a reset, which a closed one does."""
-    assert inside("dropped_connection", False) == (b"x", "silence")
-    assert inside("dropped_connection", True) == (b"x", "the end")
+    assert with_hosts("dropped_connection", False) == (b"x", "silence")
+    assert with_hosts("dropped_connection", True) == (b"x", "the end")
