@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 HOOKS = ("ingress", "prerouting", "input", "forward", "output", "postrouting", "egress")
+COMES_IN = ("prerouting", "output")
+"""The hooks by which a packet comes into a namespace; connection tracking sees it there."""
 FIRST, LAST = -450, 400
 """Before every netfilter chain (defragmentation is at -400), and after every one that rules use."""
 CONNTRACK = -200

@@ -6,8 +6,10 @@ A run can be saved, read back and judged again without root; see ``lab.codec``.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lab.marks import Mark
@@ -31,7 +33,8 @@ Verdict = Literal["accept", "drop", "jump", "goto", "return", "continue", "stole
 class Reading:
     """One packet's marks and addresses at a point; ``ctmark`` is None without conntrack entry.
 
-    ``outer``: those of the tunnel's packet that carries it.
+    ``outer``: those of the tunnel's packet that carries it. ``probe`` is False where they follow
+    from what was read nearby (``Timeline.at``).
     """
 
     point: Point
@@ -129,6 +132,52 @@ class Timeline:
     def readings(self) -> tuple[Reading, ...]:
         """List the readings alone."""
         return tuple(e for e in self.events if isinstance(e, Reading))
+
+    def at(self, point: Point) -> tuple[Reading, ...]:
+        """Return what the packet had each time it passed a point; nothing if it never did.
+
+        Marks are read once between two stages at which something is done. Elsewhere between them
+        they are what was read last, and what rules have written since.
+        """
+        place = point.node, point.hook
+        hooks = itertools.groupby(self.events, _hook)
+        return tuple(
+            reading
+            for hook, events in hooks
+            if hook == place
+            for reading in _passing(point, [*events])
+        )
+
+
+def _hook(event: Event) -> tuple[str, str]:
+    place = event.point if isinstance(event, Reading) else event
+    return place.node, place.hook
+
+
+def _passing(point: Point, hook: Sequence[Event]) -> Iterator[Reading]:
+    """Yield the readings at a point, or else what follows from the other events of the hook."""
+    exact = [e for e in hook if isinstance(e, Reading) and e.point == point]
+    yield from exact
+    before = [e for e in hook if not isinstance(e, Routed) and _priority(e) < point.priority]
+    behind = [e for e in hook if not isinstance(e, Routed) and _priority(e) >= point.priority]
+    read = [e for e in (*before[::-1], *behind) if isinstance(e, Reading)]
+    if not exact and read and not any(isinstance(e, Dropped) for e in before):
+        mark = _words(before, "mark", 1)[-1:] or _words(behind, "mark", 0)[:1]
+        ctmark = _words(before, "ctmark", 1)[-1:] or _words(behind, "ctmark", 0)[:1]
+        yield replace(read[0], point=point, mark=mark[0] or 0, ctmark=ctmark[0], probe=False)
+
+
+def _priority(event: Reading | Hit | Write | Dropped) -> int:
+    return event.point.priority if isinstance(event, Reading) else event.priority
+
+
+def _words(events: Iterable[Event], field: Field, side: int) -> list[int | None]:
+    """List a word as it was before (``side`` 0) or behind (1) each event that tells."""
+    return [
+        event.word(field) if isinstance(event, Reading) else (event.before, event.after)[side]
+        for event in events
+        if isinstance(event, Reading) or (isinstance(event, Write) and event.field == field)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import pytest
 
 from lab.marks import Mark
 from lab.plugin import Lab, Result, scenarios
+from lab.points import Point
 from lab.record import Dropped, FlowRun, Reading, Routed, Run
 from lab.scenario import Scenario
 from lab.verdict.outcome import Outcome, Verdict
@@ -93,12 +94,17 @@ def test_the_lan_host_cannot_answer_a_tailnet_address(lab: Lab, scenario: Scenar
 @pytest.mark.parametrize("scenario", OLD)
 def test_the_mark_is_right_until_calicos_mangle_postrouting(lab: Lab, scenario: Scenario) -> None:
     """Packet by packet: set in filter FORWARD, there before mangle POSTROUTING, gone after it."""
-    for readings in requests(flow(lab.check(scenario), "tailscale", "tailnet-to-lan")):
-        marks = {str(r.point): r.mark & TAILSCALE_BITS for r in readings}
-        assert marks["node forward filter - 1"] == 0
-        assert marks["node forward filter + 1"] == 0x40000
-        assert marks["node postrouting mangle - 1"] == 0x40000
-        assert marks["node postrouting mangle + 1"] == 0
+    seen = flow(lab.check(scenario), "tailscale", "tailnet-to-lan")
+    for at, mark in (
+        ("node forward filter - 1", 0),
+        ("node forward filter + 1", 0x40000),
+        ("node postrouting mangle - 1", 0x40000),
+        ("node postrouting mangle + 1", 0),
+    ):
+        for line in seen.timelines:
+            if line.direction == "request":
+                (read,) = line.at(Point.parse(at))
+                assert read.mark & TAILSCALE_BITS == mark, at
 
 
 @pytest.mark.parametrize("scenario", NEW)

@@ -11,7 +11,7 @@ from lab.observe import tc
 from lab.observe.assemble import Lookups, events
 from lab.observe.passes import Met, Pass
 from lab.observe.policy import choose
-from lab.points import LAST
+from lab.points import COMES_IN, LAST
 from lab.record import Dropped, Event, Hit, PolicyRule, Reading, Routed, Timeline, Write
 from lab.traffic.flow import Direction
 from lab.traffic.packets import read_tag
@@ -157,7 +157,7 @@ def _in_order(segments: list[Segment]) -> list[Segment]:
 
 def _sets_out(previous: Pass, one: Pass) -> bool:
     return previous.headers.outer != one.headers.outer or (
-        one.stage != previous.stage and one.hook in ("prerouting", "output")
+        one.stage != previous.stage and one.hook in COMES_IN
     )
 
 

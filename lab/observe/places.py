@@ -1,34 +1,39 @@
-"""Which points of a node are read: before and after every priority at which something hooks in."""
+"""Which points of a node are read: behind every stage at which something is done to packets."""
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
+from lab.native.iptables_text import changes
 from lab.native.nft_text import base_chains
-from lab.native.stages import SECURITY_NFT, XTABLES, stage
-from lab.points import CONNTRACK, FIRST, HOOKS, LAST, Point
-from lab.registry.software import Ruleset, Software
+from lab.native.stages import SECURITY_NFT, stage
+from lab.points import COMES_IN, CONNTRACK, FIRST, HOOKS, LAST, Point
+from lab.registry.software import Software
 
-_ALWAYS = ("mangle", "filter")
-_TRACKED = ("prerouting", "output")
 _NETFILTER = HOOKS[1:-1]
 _ENDS = (("prerouting", FIRST), ("input", LAST), ("output", FIRST), ("postrouting", LAST))
+_CTMARK = re.compile(r"\b(connmark|ct mark)\b", re.IGNORECASE)
+Stage = tuple[str, int]
+"""A hook and a priority at which something hooks in."""
 
 
 def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
-    """List the points to read on a node: before and after every stage that ``software`` uses.
+    """List the points to read on a node: behind every stage at which ``software`` does anything.
 
-    Between two stages nothing changes, so where an expectation looks there it is read nowhere
-    else. Give all software of the scenario, so that one alone is read where all together are.
+    Between two stages nothing changes, nor from one hook to the next. So a packet is read before
+    the first stage only where it comes in; and where an expectation looks between two stages, it
+    is read nowhere else. Give all software of the scenario, so that one alone is read where all
+    together are.
     """
     stages: dict[str, set[int]] = {hook: set() for hook in _NETFILTER}
     wanted: set[Point] = set()
-    for table in _ALWAYS:
-        _add_table(stages, table)
     for entry in software:
         for ruleset in entry.rulesets:
-            _add(stages, ruleset)
+            for hook, priority in _stages(ruleset.tool, ruleset.text):
+                stages[hook].add(priority)
         for flow in entry.flows:
             wanted |= {e.point for e in flow.expectations if e.point.node == node}
     for hook, priorities in stages.items():
@@ -37,23 +42,33 @@ def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
     return tuple(sorted(wanted, key=Point.sort_key))
 
 
-def _add(stages: dict[str, set[int]], ruleset: Ruleset) -> None:
-    if ruleset.tool == "iptables":
-        for line in ruleset.text.splitlines():
-            if line.startswith("*"):
-                _add_table(stages, line[1:].strip())
-    elif ruleset.tool == "nft":
-        for chain in base_chains(ruleset.text):
-            nat = stage("nat", chain.hook) if chain.kind == "nat" else None
-            if chain.hook in stages:
-                stages[chain.hook].add(chain.priority if nat is None else nat)
+@lru_cache(maxsize=1024)
+def _stages(tool: str, text: str) -> frozenset[Stage]:
+    if tool not in ("iptables", "nft"):
+        return frozenset()
+    found = set(_of_tables(text) if tool == "iptables" else _of_chains(text))
+    if _CTMARK.search(text):  # with which ctmark a packet comes is read before it is written
+        found |= {(hook, CONNTRACK) for hook in COMES_IN}
+    return frozenset(found)
 
 
-def _add_table(stages: dict[str, set[int]], table: str) -> None:
-    for hook, priority in XTABLES.get(table, {}).items():
-        stages[hook].add(priority)
-        if table == "security":
-            stages[hook].add(SECURITY_NFT)
+def _of_tables(text: str) -> Iterator[Stage]:
+    """Yield the stages of the built-in chains that get a rule, or a policy that drops."""
+    for change in changes(text):
+        hook = change.chain.lower()
+        priority = stage(change.table, hook)
+        if priority is None or (change.verb == "declare" and "DROP" not in change.text.split()):
+            continue
+        yield hook, priority
+        if change.table == "security":
+            yield hook, SECURITY_NFT
+
+
+def _of_chains(text: str) -> Iterator[Stage]:
+    for chain in base_chains(text):
+        nat = stage("nat", chain.hook) if chain.kind == "nat" else None
+        if chain.hook in _NETFILTER:
+            yield chain.hook, chain.priority if nat is None else nat
 
 
 def ends(node: str) -> tuple[Point, ...]:
@@ -62,13 +77,13 @@ def ends(node: str) -> tuple[Point, ...]:
 
 
 def _between(hook: str, stages: set[int], wanted: set[int]) -> set[int]:
-    """Return one priority before the first stage and one behind each, unless one is ``wanted``.
+    """Return one priority behind each stage, unless one is ``wanted`` before the next.
 
-    The first of a tracked hook is always there: that is where packets begin to be traced.
+    In every hook there is one. Where packets come in, they begin to be traced at the first.
     """
-    tracked = hook in _TRACKED
-    ordered = sorted(stages | ({CONNTRACK} if tracked else set()))
-    first = FIRST if tracked else ordered[0] - 1
+    ordered = sorted(stages)
     read = {bisect(ordered, priority) for priority in wanted - stages}
     behind = {at + 1 for number, at in enumerate(ordered, 1) if number not in read}
-    return behind | ({first} if tracked or 0 not in read else set())
+    if hook in COMES_IN and ordered[:1] != [CONNTRACK] and 0 not in read:
+        return behind | {FIRST}
+    return behind or (set() if wanted else {LAST})

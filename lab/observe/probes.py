@@ -21,14 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.kernel.netlink import Netfilter, attribute
-from lab.points import CONNTRACK, FIRST, Point
+from lab.points import COMES_IN, CONNTRACK, Point
 from lab.traffic.flow import Family
 from lab.traffic.packets import MAGIC, TAG_BYTES
 
 TABLE = "lab"
 _GETSETELEM = (10 << 8) | 13
 _INET = 1
-_TRACKING_HOOKS = ("prerouting", "output")
 _PLAIN, _TRACKED = "marks", "ctmarks"
 OUTER = 1 << 16
 _NUMBERS: dict[tuple[str, int], int] = {}
@@ -70,7 +69,20 @@ def chains(
     """
     kinds = _PLAIN_KINDS + (carried(carries) if carries else ())
     sets = _sets(1) if noted else ""
-    return [_table(sets + _chain(point, _set(point, tracked, noted), kinds)) for point in points]
+    starts = _starts(points)
+    return [
+        _table(sets + _chain(point, _set(point, tracked, noted), kinds, traces=point in starts))
+        for point in points
+    ]
+
+
+def _starts(points: tuple[Point, ...]) -> set[Point]:
+    """Return the points at which packets begin to be traced: the first of where they come in."""
+    found: dict[str, Point] = {}
+    for point in sorted(points, key=Point.sort_key):
+        if point.hook in COMES_IN:
+            found.setdefault(point.hook, point)
+    return set(found.values())
 
 
 def _table(content: str) -> str:
@@ -105,7 +117,7 @@ def name(point: Point) -> str:
 def _set(point: Point, tracked: bool, noted: bool) -> str:
     if not noted:
         return ""
-    sees = point.hook not in _TRACKING_HOOKS or point.priority > CONNTRACK
+    sees = point.hook not in COMES_IN or point.priority > CONNTRACK
     return _TRACKED if tracked and sees else _PLAIN
 
 
@@ -132,8 +144,8 @@ def carried(family: Family) -> tuple[Kind, ...]:
     )
 
 
-def _chain(point: Point, into: str, kinds: tuple[Kind, ...]) -> str:
-    trace = "meta nftrace set 1 " if point.priority == FIRST else ""
+def _chain(point: Point, into: str, kinds: tuple[Kind, ...], *, traces: bool) -> str:
+    trace = "meta nftrace set 1 " if traces else ""
     words = "meta mark . ct mark" if into == _TRACKED else "meta mark"
     rules = [f"{k.match} {trace}{_add(into, number(point), k, words)}accept" for k in kinds]
     # A packet that connection tracking passed over has no ctmark: that rule breaks off.

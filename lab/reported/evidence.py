@@ -23,7 +23,7 @@ def words(
     for flow in together(runs):
         for line in flow.timelines:
             if line.direction == direction:
-                read = {r.word(field) for r in line.readings() if r.point == point}
+                read = {reading.word(field) for reading in line.at(point)}
                 found.setdefault(line.ordinal, set()).update(read)
     return [found[ordinal] for ordinal in sorted(found)]
 

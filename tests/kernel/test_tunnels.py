@@ -8,6 +8,7 @@ from itertools import groupby
 import pytest
 
 from lab.errors import RuleRefused
+from lab.points import Point
 from lab.record import Hit, Run, Timeline
 from lab.registry.software import Software
 from lab.scenario import VARIANTS, Variant
@@ -86,9 +87,8 @@ COMMIT"""
 def marks(line: Timeline, point: str) -> dict[bool, set[int]]:
     """Return the marks read at a point, of the packet itself and of the tunnel's."""
     found: dict[bool, set[int]] = {}
-    for reading in line.readings():
-        if str(reading.point) == point:
-            found.setdefault(reading.outer, set()).add(reading.mark)
+    for reading in line.at(Point.parse(point)):
+        found.setdefault(reading.outer, set()).add(reading.mark)
     return found
 
 
