@@ -18,6 +18,7 @@ from lab.topology.plan import Topology
 from lab.traffic import packets, wire
 from lab.traffic.flow import Direction, Family, Flow
 from lab.traffic.sockets import (
+    answer_with_data,
     as_user,
     drop,
     make_transparent,
@@ -269,21 +270,28 @@ class Switchboard:
     def _exchange(
         self, call: Call, client: socket.socket, server: socket.socket, outcome: Outcome
     ) -> None:
+        """Pass requests and replies on; either side closes with the last that it sends."""
+        answer_with_data(client)
+        answer_with_data(server)
         for ordinal in range(call.flow.count):
-            if not self._pass_on(client, server, packets.tag(call.number, "request", ordinal)):
+            last = ordinal + 1 == call.flow.count
+            request, reply = (
+                packets.tag(call.number, way, ordinal) for way in ("request", "reply")
+            )
+            if not self._pass_on(client, server, request, last=last):
                 break
             outcome.arrived += 1
-            if not self._pass_on(server, client, packets.tag(call.number, "reply", ordinal)):
+            if not self._pass_on(server, client, reply, last=last):
                 break
             outcome.answered += 1
-        for sock in (client, server):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_WR)
-            self._settle()
 
-    def _pass_on(self, sender: socket.socket, receiver: socket.socket, payload: bytes) -> bool:
+    def _pass_on(
+        self, sender: socket.socket, receiver: socket.socket, payload: bytes, *, last: bool
+    ) -> bool:
         try:
-            sender.send(payload)
+            sender.send(payload, socket.MSG_MORE if last else 0)
+            if last:
+                sender.shutdown(socket.SHUT_WR)  # the FIN goes with what waits for more
             if self._one_by_one or not _has(receiver):
                 self._settle()
             return receiver.recv(_CHUNK) == payload

@@ -26,6 +26,11 @@ def silent_at_last(sock: socket.socket) -> Iterator[None]:
         drop(sock)
 
 
+def answer_with_data(sock: socket.socket) -> None:
+    """Have what a TCP socket receives acknowledged with what it sends, as far as TCP allows."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
 def drop(sock: socket.socket) -> None:
     """Close a TCP socket without a packet, now or later."""
     with sock:
