@@ -142,16 +142,35 @@ def _route(found: Footprint, node: str, words: list[str], values: Mapping[str, s
     table = values.get("table", "local" if "local" in words[2:3] else "main")
     found.exclusive.add((node, "route", table))
     if table in _MAIN:
-        found.agree("changes", node, "gateways")
+        _changes_ways(found, node, values.get("dev"))
     if "via" in values:  # of IPv6 also with onlink
+        _looks_for_gateway(found, node, values.get("dev"))
+
+
+def _looks_for_gateway(found: Footprint, node: str, device: str | None) -> None:
+    """Note that a route is taken only if its gateway is found: of one device only by its ways.
+
+    net/ipv4/fib_semantics.c, fib_check_nh; net/ipv6/route.c, ip6_route_check_nh.
+    """
+    found.agree("looks for", node, "gateways", device or "of any device")
+    if device:
         found.agree("looks for", node, "gateways")
+
+
+def _changes_ways(found: Footprint, node: str, device: str | None) -> None:
+    found.agree("changes", node, "gateways", "of any device")
+    found.agree("changes", node, "gateways", *filter(None, [device]))
 
 
 def _device(found: Footprint, node: str, kind: str, text: str) -> None:
     kind = {"addr": "address", "neigh": "neighbour"}.get(kind, kind)
     found.exclusive.add((node, kind))
-    if kind in ("link", "address", "tunnel"):
-        found.agree("changes", node, "gateways")
+    words = text.split()
+    device = dict(pairwise(words)).get("dev")
+    if kind in ("address", "tunnel"):
+        _changes_ways(found, node, device)
+    elif kind == "link" and words[1] != "add":  # a new one has no ways yet
+        _changes_ways(found, node, device or words[2])
     if kind in ("link", "tunnel"):
         found.agree("takes", node, "defaults of devices")
         found.devices.update(_MADE.findall(text))
