@@ -67,7 +67,9 @@ class Router:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
-        self._socket.settimeout(_PATIENCE)
+        # A timeout of Python's own would have it poll before every call.
+        patience = struct.pack("@ll", int(_PATIENCE), 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
 
     def send(self, batch: bytes, count: int) -> None:
         """Send an encoded batch of ``count`` acknowledged requests; raises OSError on a refusal."""

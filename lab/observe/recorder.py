@@ -95,7 +95,7 @@ class Recorder:
         legacy: bool,
         packets: int,
     ) -> Watch:
-        stays = not (packets or legacy or self.carries)
+        stays = not (packets or legacy)
         room = probes.room_for(packets, len(points)) if packets else 0
         inside = network.family if self.carries else None
         chains = probes.chains(points, tracked=tracked, noted=bool(room), carries=inside)

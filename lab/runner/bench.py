@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from lab.topology import library
 from lab.topology.build import Network, build
 from lab.topology.hosts import Hosts
 from lab.topology.plan import Topology
-from lab.traffic.flow import Flow
+from lab.traffic.flow import FAMILIES, Family, Flow
 from lab.traffic.send import Call
 
 _TUNNEL = re.compile(
@@ -34,15 +35,25 @@ _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What a process keeps from one experiment to the next."""
+    """What a process keeps from one experiment to the next.
+
+    Hosts are watched in one of three ways as long as they are: for packets, and for those of a
+    family that tunnels' packets carry.
+    """
 
     listings: Listings
     hosts: Hosts
+    near_tunnels: Mapping[Family, Hosts]
+
+    def lends(self, experiment: Experiment) -> Hosts:
+        """Return the hosts that are watched as an experiment wants it."""
+        return self.near_tunnels[experiment.family] if has_tunnels(experiment) else self.hosts
 
 
 def stock(sandbox: Sandbox) -> Stock:
     """Return what is kept, empty."""
-    return Stock(Listings(), Hosts(sandbox.home))
+    near = {family: Hosts(sandbox.home) for family in FAMILIES}
+    return Stock(Listings(), Hosts(sandbox.home), near)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +70,11 @@ def set_up(
 ) -> Bench:
     """Build the network and open what rules need; ``stack`` takes it all down again.
 
-    Nodes on which nobody installs anything are borrowed from ``hosts``, if given. Where packets
-    may be carried by tunnels none is: those are watched otherwise.
+    Nodes on which nobody installs anything are borrowed from ``hosts``, if given.
     """
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    lent = None if has_tunnels(experiment) else hosts
     ruled = ruled_nodes(experiment, topology)
-    network = build(topology, experiment.family, sandbox.home, lent, ruled)
+    network = build(topology, experiment.family, sandbox.home, hosts, ruled)
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():

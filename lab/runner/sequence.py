@@ -41,7 +41,7 @@ def run(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
 def _once(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
     started = time.perf_counter()
     with ExitStack() as stack:
-        bench = benches.set_up(experiment, sandbox, stack, stock.hosts)
+        bench = benches.set_up(experiment, sandbox, stack, stock.lends(experiment))
         found = _run(bench, sandbox, stock.listings, stack)
         bench.network.ended_well = True
     return replace(found, seconds=round(time.perf_counter() - started, 4))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 
 from lab.errors import SandboxError
 
 _STEPS = 8
-_PATIENCE = 10.0
+_PATIENCE = 10
 
 
 class Settler:
@@ -29,7 +30,10 @@ class Settler:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.connect(self._socket.getsockname())
-        self._socket.settimeout(_PATIENCE)
+        # A timeout of Python's own would have it poll before every call.
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0)
+        )
 
     def settle(self) -> None:
         """Return when every packet sent so far has reached its end."""
@@ -37,7 +41,7 @@ class Settler:
             for _ in range(_STEPS):
                 self._socket.send(b".")
                 self._socket.recv(1)
-        except TimeoutError:
+        except BlockingIOError:
             raise SandboxError(f"packets did not settle within {_PATIENCE} s") from None
 
     def close(self) -> None:

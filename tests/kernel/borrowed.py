@@ -80,12 +80,13 @@ def on_new_and_on_used(place: Sandbox, experiment: Experiment) -> tuple[Seen, Se
     Packets are told by what does not wander: not by TCP's numbers.
     """
     stock = benches.stock(place)
+    hosts = stock.lends(experiment)
     new = sequence.run(experiment, place, stock)
     deadline = time.monotonic() + 10
     while True:
-        made = _inodes(stock.hosts)
+        made = _inodes(hosts)
         used = sequence.run(experiment, place, stock)
-        if _inodes(stock.hosts) == made:
+        if _inodes(hosts) == made:
             return _seen(new), _seen(used)
         if time.monotonic() > deadline:
             raise SandboxError("no host came back within 10 s")
