@@ -24,7 +24,7 @@ from lab.scenario import Scenario
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-_PARTS = "aaaaaabbcdefg"
+_PARTS = "aaaaaaaaaaaaaabbbbbbccccddeefghi"
 """xdist gives out large groups first: these halves, then small ones, which even out the end."""
 
 

@@ -19,7 +19,6 @@ from lab.runner.bench import Stock, stock
 from lab.runner.memory import Memory
 from lab.runner.protocol import Answer, Failure, Pipe, Question, Request, Task
 from lab.runner.sequence import run, run_and_keep
-from lab.verdict.compare import compare
 
 
 def main(parent: int, number: int) -> None:
@@ -74,15 +73,16 @@ def _serve(request: Request, place: Sandbox, kept: Stock) -> object:
 
 
 def _told(question: Question, memory: Memory) -> object:
+    asked, each = question.experiments, question.each
     try:
-        runs = memory.runs(question.experiments, question.each)
+        if question.wanted == "verdicts":
+            return memory.verdicts(asked, each)
+        runs = memory.runs(asked, each)
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:
-        return Failure(SandboxError(f"{question.experiments[-1]}: {problem}"))
-    if question.wanted == "nothing":
-        return None
-    return runs if question.wanted == "runs" else tuple(compare(runs))
+        return Failure(SandboxError(f"{asked[-1]}: {problem}"))
+    return runs if question.wanted == "runs" else None
 
 
 if __name__ == "__main__":
