@@ -77,7 +77,7 @@ def _output(line: str) -> str:
 def _lines(line: str) -> Iterator[str]:
     for one in _output(line).splitlines():
         if not _MADE_LATER.search(one):
-            yield WANDERING.sub("", one)
+            yield " ".join(WANDERING.sub("", one).split())
 
 
 def _programs() -> Iterator[str]:
