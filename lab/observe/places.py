@@ -46,7 +46,10 @@ def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
 def _stages(tool: str, text: str) -> frozenset[Stage]:
     if tool not in ("iptables", "nft"):
         return frozenset()
-    found = set(_of_tables(text) if tool == "iptables" else _of_chains(text))
+    try:
+        found = set(_of_tables(text) if tool == "iptables" else _of_chains(text))
+    except ValueError:
+        return frozenset()  # whoever installs it says what is wrong
     if _CTMARK.search(text):  # with which ctmark a packet comes is read before it is written
         found |= {(hook, CONNTRACK) for hook in COMES_IN}
     return frozenset(found)

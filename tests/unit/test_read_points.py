@@ -58,6 +58,12 @@ def test_an_empty_table_does_nothing_to_a_packet() -> None:
     assert dropping == read() | {"forward": [-149]}
 
 
+@pytest.mark.parametrize(("tool", "text"), [("iptables", "-A FORWARD"), ("ip", "rule add pref 1")])
+def test_what_is_no_table_has_no_stage(tool: str, text: str) -> None:
+    """Software beside which another is run alone may be wrong: that is said where it is run."""
+    assert read(with_rules(text, tool=tool)) == read()
+
+
 def test_the_ctmark_is_read_before_it_is_written() -> None:
     """Then nothing stands before the first reading, which is the only one before mangle."""
     text = "*mangle\n-A PREROUTING -j CONNMARK --restore-mark\nCOMMIT"
