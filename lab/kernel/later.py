@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 
-_THREADS = 4
+_THREADS, _MORE = 4, 60
 Work = Callable[[], object]
 
 
@@ -16,14 +16,26 @@ def later(work: Work) -> None:
     _waiting().put(work)
 
 
+def all_done() -> None:
+    """Wait until all of it is done, by many threads at once: most of it is waiting as well."""
+    waiting = _waiting()
+    _start(waiting, min(waiting.qsize(), _MORE))
+    waiting.join()
+
+
 @lru_cache(maxsize=1)
-def _waiting() -> queue.SimpleQueue[Work]:
-    waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    for number in range(_THREADS):
-        threading.Thread(target=_do, args=(waiting,), name=f"later-{number}", daemon=True).start()
+def _waiting() -> queue.Queue[Work]:
+    waiting: queue.Queue[Work] = queue.Queue()
+    _start(waiting, _THREADS)
     return waiting
 
 
-def _do(waiting: queue.SimpleQueue[Work]) -> None:
+def _start(waiting: queue.Queue[Work], threads: int) -> None:
+    for _ in range(threads):
+        threading.Thread(target=_do, args=(waiting,), name="later", daemon=True).start()
+
+
+def _do(waiting: queue.Queue[Work]) -> None:
     while True:
         waiting.get()()
+        waiting.task_done()

@@ -49,6 +49,11 @@ class Stock:
         """Return the hosts that are watched as an experiment wants it."""
         return self.near_tunnels[experiment.family] if has_tunnels(experiment) else self.hosts
 
+    def close(self) -> None:
+        """Let go of all hosts."""
+        for hosts in (self.hosts, *self.near_tunnels.values()):
+            hosts.close()
+
 
 def stock(sandbox: Sandbox) -> Stock:
     """Return what is kept, empty."""

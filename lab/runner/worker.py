@@ -14,6 +14,7 @@ from importlib import import_module
 
 from lab.errors import LabError, SandboxError
 from lab.kernel import sandbox
+from lab.kernel.later import all_done
 from lab.kernel.sandbox import Sandbox
 from lab.runner.bench import Stock, stock
 from lab.runner.memory import Memory
@@ -40,6 +41,8 @@ def main(parent: int, number: int) -> None:
         try:
             request = pipe.receive()
         except EOFError:
+            kept.close()
+            all_done()  # the kernel would do it as well, one after the other
             return
         if isinstance(request, Request):
             pipe.send(_serve(request, place, kept))

@@ -89,3 +89,9 @@ class Hosts:
     def give_back(self, node: Node, host: Host, devices: Set[int]) -> None:
         """Keep a host for other networks; ``devices`` are the indexes of those it had in one."""
         self._spare[node].append((host, devices))
+
+    def close(self) -> None:
+        """Let go of all that were given back."""
+        for spare in self._spare.values():
+            while spare:
+                spare.popleft()[0].close()
