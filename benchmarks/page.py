@@ -151,7 +151,7 @@ def race(found: Race) -> Table:
 {found.commands} commands, send, read the marks at every point that the flows rely on, tear down.
 One experiment at a time; all take turns, and the ratio is taken within each turn. What each saw is
 compared with the lab: as many packets answered and as many right and wrong marks at every point,
-else there is no number. The lab reads at these points and at all others, and names each rule that
+else there is no number. The lab also reads wherever else anything is done, and names each rule that
 wrote a mark. The others are installed into an environment that is thrown away afterwards.
 
 - *shell*: one script per experiment as the kernel's selftests are written: `ip netns exec`, one
