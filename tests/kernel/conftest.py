@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ def worker() -> Iterator[Pool]:
         pool = Pool(1)
     with pool:
         yield pool
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let the programs that a test starts be interrupted, also if pytest runs in the background.
+
+    A shell has what it starts there ignore SIGINT, and that is inherited.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

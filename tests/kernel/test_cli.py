@@ -202,6 +202,7 @@ def children(process: int) -> list[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_is_quiet(tmp_path: Path) -> None:
     """Ctrl-C ends the command and its workers without a word."""
     with (

@@ -174,6 +174,7 @@ def test_scripts_run_side_by_side(path: Path) -> None:
     assert [process.wait(120) for process in started if process.communicate()] == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
