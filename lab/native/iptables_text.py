@@ -50,6 +50,12 @@ class Change:
     number: int
     source: str
 
+    @property
+    def only_names_built_in(self) -> bool:
+        """Tell whether it declares a built-in chain with the policy that it has already."""
+        built_in = self.verb == "declare" and self.chain in BUILTIN[self.table]
+        return built_in and self.text.split()[1:2] in ([], ["-"], ["ACCEPT"])
+
 
 _VERBS: dict[str, Literal["append", "insert", "delete", "replace", "declare", "flush", "other"]] = {
     "A": "append",

@@ -60,7 +60,7 @@ def _of_tables(text: str) -> Iterator[Stage]:
     for change in changes(text):
         hook = change.chain.lower()
         priority = stage(change.table, hook)
-        if priority is None or (change.verb == "declare" and "DROP" not in change.text.split()):
+        if priority is None or change.only_names_built_in:
             continue
         yield hook, priority
         if change.table == "security":

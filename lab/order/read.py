@@ -49,7 +49,7 @@ def _iptables(found: Footprint, ruleset: Ruleset, backend: str) -> None:
     tables = set()
     for change in changes(ruleset.text):
         tables.add(change.table)
-        if not _only_names_built_in(change):
+        if not change.only_names_built_in:
             found.add(_way(change), *_chain(ruleset, f"{backend} {change.table}", change.chain))
     for table in tables:
         for name in BUILTIN[table]:
@@ -59,12 +59,6 @@ def _iptables(found: Footprint, ruleset: Ruleset, backend: str) -> None:
 
 def _chain(ruleset: Ruleset, table: str, name: str) -> Key:
     return ruleset.node, "chain", table, name
-
-
-def _only_names_built_in(change: Change) -> bool:
-    """Tell whether a line declares a built-in chain with the policy that it has already."""
-    built_in = change.verb == "declare" and change.chain in BUILTIN[change.table]
-    return built_in and change.text.split()[1:2] in ([], ["-"], ["ACCEPT"])
 
 
 def _way(change: Change) -> str:
@@ -154,12 +148,13 @@ def _looks_for_gateway(found: Footprint, node: str, device: str | None) -> None:
     """
     found.agree("looks for", node, "gateways", device or "of any device")
     if device:
-        found.agree("looks for", node, "gateways")
+        found.agree("looks for", node, "gateways", "of all devices")
 
 
 def _changes_ways(found: Footprint, node: str, device: str | None) -> None:
+    """Note a change of the ways of one device, or of all where it is not told of which."""
     found.agree("changes", node, "gateways", "of any device")
-    found.agree("changes", node, "gateways", *filter(None, [device]))
+    found.agree("changes", node, "gateways", device or "of all devices")
 
 
 def _device(found: Footprint, node: str, kind: str, text: str) -> None:
