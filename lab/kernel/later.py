@@ -37,5 +37,8 @@ def _start(waiting: queue.Queue[Work], threads: int) -> None:
 
 def _do(waiting: queue.Queue[Work]) -> None:
     while True:
-        waiting.get()()
-        waiting.task_done()
+        work = waiting.get()
+        try:
+            work()
+        finally:
+            waiting.task_done()

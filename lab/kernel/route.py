@@ -35,7 +35,7 @@ _RTA_TABLE, _RTA_MARK, _RTA_PROTO, _RTA_SPORT, _RTA_DPORT = 15, 16, 27, 28, 29
 TABLES = {253: "default", 254: "main", 255: "local"}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
 _RTN_LOCAL = 2
-_PATIENCE = 5.0
+_PATIENCE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Router:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         # A timeout of Python's own would have it poll before every call.
-        patience = struct.pack("@ll", int(_PATIENCE), 0)
+        patience = struct.pack("@ll", _PATIENCE, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
 
     def send(self, batch: bytes, count: int) -> None:
@@ -76,7 +76,7 @@ class Router:
         self._socket.send(batch)
         answered = 0
         while answered < count:
-            for kind, payload in messages(self._socket.recv(1 << 16)):
+            for kind, payload in messages(self._received()):
                 if kind == NLMSG_ERROR:
                     answered += 1
                     number = -struct.unpack_from("=i", payload)[0]
@@ -123,7 +123,7 @@ class Router:
     def _operstate(self, index: int) -> int:
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
         self._socket.send(message(_GETLINK, body))
-        for kind, payload in messages(self._socket.recv(1 << 16)):
+        for kind, payload in messages(self._received()):
             if kind == NLMSG_ERROR:
                 raise SandboxError(f"interface {index} does not exist")
             return attributes(payload, 16).get(_IFLA_OPERSTATE, b"\0")[0]
@@ -137,7 +137,7 @@ class Router:
             "=BBBBBBBBI", family, bits, bits, 0, 0, 0, 0, 0, _LOOKUP_TABLE | _FIB_MATCH
         )
         self._socket.send(message(_GETROUTE, header + _question(question, family)))
-        for kind, payload in messages(self._socket.recv(1 << 16)):
+        for kind, payload in messages(self._received()):
             if kind == NLMSG_ERROR:
                 number = -struct.unpack_from("=i", payload)[0]
                 return Answer(error=os.strerror(number))
@@ -149,10 +149,16 @@ class Router:
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
         self._socket.send(message(_GETRULE, body, NLM_DUMP))
         while True:
-            for kind, payload in messages(self._socket.recv(1 << 16)):
+            for kind, payload in messages(self._received()):
                 if kind == NLMSG_DONE:
                     return
                 yield payload
+
+    def _received(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 16)
+        except BlockingIOError:
+            raise TimeoutError(f"rtnetlink did not answer within {_PATIENCE} s") from None
 
     def close(self) -> None:
         """Close the socket."""
