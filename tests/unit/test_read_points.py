@@ -8,14 +8,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import PING, runs, software
+from small_runs import BEFORE, PING, runs, software
 
 from lab.marks import Mark
 from lab.native.iptables_text import BUILTIN
 from lab.native.stages import XTABLES
 from lab.observe.places import points
 from lab.points import COMES_IN, HOOKS, Point
-from lab.record import Timeline
+from lab.record import Dropped, Timeline
 from lab.registry.software import Ruleset, Software
 from lab.traffic.flow import Expectation
 
@@ -124,3 +124,8 @@ def test_what_a_packet_did_not_pass_is_not_told() -> None:
     line = runs()[2].flows[0].timelines[0]
     assert line.at(Point.parse("node input last")) == ()
     assert line.at(Point.parse("lan prerouting first")) == ()
+    dropped = Dropped("node", "postrouting", -150, 0, "dropped by this rule")
+    until = [getattr(e, "point", None) for e in line.events].index(BEFORE)
+    short = replace(line, events=(*line.events[: until + 1], dropped))
+    assert [read.mark for read in short.at(BEFORE)] == [0x40000]
+    assert short.at(Point.parse("node postrouting mangle + 1")) == ()
