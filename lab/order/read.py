@@ -22,6 +22,7 @@ _LEGACY = "legacy"
 _TABLES_OF_PACKETS = ("ip", "ip6", "inet")
 _KERNELS_OWN = (PRIORITIES["defrag"], CONNTRACK)
 """Where the kernel hooks in as soon as any rule asks for connection tracking."""
+_OBJECTS = ("rule", "route", "link", "address", "addr", "neighbour", "neigh", "tunnel")
 _MAIN = ("main", "default", "local")
 _PASSED_ON = ("forwarding", "ip_forward", "disable_ipv6")
 """Sysctls that the kernel writes to every device, or to the devices that are made afterwards."""
@@ -116,7 +117,9 @@ def _ip(found: Footprint, ruleset: Ruleset) -> None:
     for line in lines(ruleset.text):
         words = line.text.split()
         values = dict(pairwise(words))
-        if words[0] == "rule":
+        if words[0] not in _OBJECTS or not words[1:]:
+            found.unknown = True  # an option, or an object in short
+        elif words[0] == "rule":
             _policy_rule(found, ruleset.node, values)
         elif words[0] == "route":
             _route(found, ruleset.node, words, values)
@@ -165,7 +168,7 @@ def _device(found: Footprint, node: str, kind: str, text: str) -> None:
     if kind in ("address", "tunnel"):
         _changes_ways(found, node, device)
     elif kind == "link" and words[1] != "add":  # a new one has no ways yet
-        _changes_ways(found, node, device or words[2])
+        _changes_ways(found, node, device or next(iter(words[2:]), None))
     if kind in ("link", "tunnel"):
         found.agree("takes", node, "defaults of devices")
         found.devices.update(_MADE.findall(text))
