@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lab.kernel import netns
 from lab.native import bpf_text
 from lab.native.rule import Rule
 from lab.observe.assemble import Lookups
@@ -64,17 +64,13 @@ def keep_books(bench: Bench, recorder: Recorder, notes: Mapping[Noted, int | Non
 
 
 def _devices(bench: Bench) -> dict[int, str]:
-    """Name every device of the node, also those that entries may have made.
-
-    Only these are asked for: the kernel lists devices under the lock that building networks waits
-    for.
-    """
+    """Name every device of the node; the kernel is asked only where entries may have made some."""
     known = bench.network.device_names("node")
     rulesets = (r for s in bench.experiment.software for r in s.rulesets)
     if not any(r.tool == "ip" and _MAKES_DEVICES.search(r.text) for r in rulesets):
         return known
     with bench.network.namespaces["node"].inside(bench.network.home):
-        return dict(socket.if_nameindex())
+        return netns.devices()
 
 
 def _lookups(
