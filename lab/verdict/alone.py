@@ -31,29 +31,37 @@ def unmet_flow(flow: Flow, seen: FlowRun) -> Iterator[str]:
     """Yield what one flow does not meet."""
     yield from _fate(flow, seen)
     for expectation in flow.expectations:
-        words = [r.word(expectation.field) for r in readings(seen, expectation)]
-        if not words:
+        read = words(seen, expectation)
+        if not read:
             yield f"nothing was read at {expectation}"
         for word in sorted(
-            {w for w in words if w is None or not expectation.mark.matches(w)},
+            (w for w in read if w is None or not expectation.mark.matches(w)),
             key=lambda w: -1 if w is None else w,
         ):
             shown = "no conntrack entry" if word is None else f"{word:#x}"
             yield f"expected {expectation}, read {shown}"
 
 
-def readings(seen: FlowRun, expectation: Expectation) -> list[Reading]:
-    """List the readings that an expectation is about."""
-    priority = (
-        expectation.point.priority
-    )  # numbers compare fast, and hardly another point has the same
-    return [
-        event
-        for line in seen.timelines
-        if line.direction == expectation.direction and expectation.covers(line.ordinal)
-        for event in line.events
-        if isinstance(event, Reading) and event.point.priority == priority and event.at(expectation)
-    ]
+def words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
+    """List the words read where an expectation looks, each once, in the order of reading.
+
+    Packets to which the same happened have their events in common, and are looked at once.
+    """
+    priority = expectation.point.priority  # compares fast, and hardly another point has the same
+    found: dict[int | None, None] = {}
+    looked_at: set[int] = set()
+    for line in seen.timelines:
+        if line.direction != expectation.direction or not expectation.covers(line.ordinal):
+            continue
+        if id(line.events) in looked_at:
+            continue
+        looked_at.add(id(line.events))
+        for event in line.events:
+            if not isinstance(event, Reading) or event.point.priority != priority:
+                continue
+            if event.at(expectation):
+                found[event.word(expectation.field)] = None
+    return list(found)
 
 
 def _fate(flow: Flow, seen: FlowRun) -> Iterator[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from lab.record import FlowRun, Run
 from lab.registry.software import Software
 from lab.traffic.flow import Direction, Expectation, Flow
-from lab.verdict.alone import readings, unmet_flow
+from lab.verdict.alone import unmet_flow, words
 from lab.verdict.culprit import erased, foreign_write, lost_with, overtaken
 from lab.verdict.devices import renamed
 from lab.verdict.fates import classify
@@ -80,12 +80,16 @@ class _Judge:
             yield self._say(Outcome.INCONCLUSIVE, flow, obstacle)
             return
         base, seen = self._pair(flow)
-        fates = {"fate_alone": str(base.fate), "fate_together": str(seen.fate)}
-        points = [replace(v, **fates) for v in self._points(flow, base, seen)]  # type: ignore[arg-type]
-        strangers = [replace(v, **fates) for v in self._strangers(flow, seen)]  # type: ignore[arg-type]
+        well = replace(
+            self._say(Outcome.SURVIVES, flow, "equal to the run alone"),
+            fate_alone=str(base.fate),
+            fate_together=str(seen.fate),
+        )
+        points = [self._point(well, expected, base, seen) for expected in flow.expectations]
+        strangers = list(self._strangers(well, flow, seen))
         conflicts = [v for v in points if v.outcome.is_conflict] + strangers
         if not base.fate.same_as(seen.fate, address=bool(base.relied_from)) and not conflicts:
-            verdict = replace(self._fate(flow, base, seen), **fates)  # type: ignore[arg-type]
+            verdict = self._fate(well, base, seen)
             blamed = next((v.culprit for v in points if v.culprit is not None), None)
             conflicts = [replace(verdict, culprit=verdict.culprit or blamed)]
         # Beside a conflict, a point that could not be judged is its consequence.
@@ -114,16 +118,14 @@ class _Judge:
             raise ValueError(f"{title} {flow.name} was not run")
         return base, seen
 
-    def _points(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Iterator[Verdict]:
-        for expectation in flow.expectations:
-            yield self._point(flow, expectation, base, seen)
-
-    def _point(self, flow: Flow, expectation: Expectation, base: FlowRun, seen: FlowRun) -> Verdict:
+    def _point(
+        self, well: Verdict, expectation: Expectation, base: FlowRun, seen: FlowRun
+    ) -> Verdict:
         mask = expectation.mark.mask
-        before = _words(base, expectation)
-        after = _words(seen, expectation)
+        before = _masked(base, expectation)
+        after = _masked(seen, expectation)
         template = replace(
-            self._say(Outcome.SURVIVES, flow, "equal to the run alone"),
+            well,
             field=expectation.field,
             direction=expectation.direction,
             point=expectation.point,
@@ -193,35 +195,31 @@ class _Judge:
             "was seen to write them",
         )
 
-    def _strangers(self, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
+    def _strangers(self, well: Verdict, flow: Flow, seen: FlowRun) -> Iterator[Verdict]:
         refused = refused_socket(self.together, flow, seen)
         found: Iterable[tuple[Culprit, Direction]] = (
             false_matches(self.together, seen) if refused is None else [(refused, "request")]
         )
         for culprit, direction in found:
             yield replace(
-                self._say(
-                    Outcome.FALSE_MATCH,
-                    flow,
-                    f"{culprit.rule.software} took bits of another for its own",
-                ),
+                well,
+                outcome=Outcome.FALSE_MATCH,
+                reason=f"{culprit.rule.software} took bits of another for its own",
                 culprit=culprit,
                 direction=direction,
                 bits=culprit.tested,
                 together=culprit.before & culprit.tested,
             )
 
-    def _fate(self, flow: Flow, base: FlowRun, seen: FlowRun) -> Verdict:
+    def _fate(self, well: Verdict, base: FlowRun, seen: FlowRun) -> Verdict:
         if self.alone is not None:
             base = renamed(base, self.alone.experiment, self.together.experiment)
         outcome, reason, culprit = classify(self.together, base, seen, self.software.title)
-        return replace(self._say(outcome, flow, reason), culprit=culprit)
+        return replace(well, outcome=outcome, reason=reason, culprit=culprit)
 
 
-def _words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
+def _masked(seen: FlowRun, expectation: Expectation) -> list[int | None]:
     """List the masked words read, each once, in the order in which they were read."""
-    found: dict[int | None, None] = {}
-    for reading in readings(seen, expectation):
-        word = reading.word(expectation.field)
-        found[None if word is None else word & expectation.mark.mask] = None
-    return list(found)
+    mask = expectation.mark.mask
+    read = words(seen, expectation)
+    return list(dict.fromkeys(None if word is None else word & mask for word in read))
