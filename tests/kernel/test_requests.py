@@ -59,6 +59,11 @@ READ = (
     "link add a-1 address 02:fc:00:00:0a:01 type veth peer name a-2 address 02:fc:00:00:0a:02",
     "link add br-1 type bridge\nlink add br-1 type bridge",
     "link add br-1 address 02:fc:00:00:0a:01 type bridge\nlink set eth1 master br-1",
+    "link add br-1 type bridge\nlink set eth1 master br-1\n"
+    "link set eth1 type bridge_slave hairpin on",
+    "link add br-1 type bridge\nlink set eth1 master br-1\n"
+    "link set eth1 type bridge_slave hairpin on\nlink set eth1 type bridge_slave hairpin off",
+    "link set eth1 type bridge_slave hairpin on",
     "link set eth1 master no-device",
     "link add v-1 type vxlan id 7 local {{ node.ip }} remote {{ client.ip }} dstport 8472",
     "link add v-1 type vxlan id 7 local {{ node.ip }} remote {{ client.ip }} dstport 8472\n"
@@ -161,6 +166,10 @@ def test_a_line_that_is_read_does_what_ip_would_have_done(
         "link set lo down",
         "link set lo arp on",
         "link set lo master",
+        "link set lo type bridge_slave",
+        "link set lo type bridge_slave hairpin yes",
+        "link set lo type bridge_slave hairpin on mcast_flood on",
+        "link set lo type bridge hairpin on",
         "link set lo up arp off",
         "link set a master b master c",
         "link show",

@@ -11,6 +11,7 @@ from lab.rules.requests.request import Request, attributes, device, number, pair
 _NEWLINK, _GETLINK, _NEWADDR, _NEWNEIGH = 16, 18, 20, 28
 _ADDRESS, _NAME, _MASTER, _INFO = 1, 3, 10, 18
 _INFO_KIND, _INFO_DATA, _PEER = 1, 2, 1
+_INFO_SLAVE_KIND, _INFO_SLAVE_DATA, _BRPORT_MODE = 4, 5, 4
 _VXLAN_ID, _VXLAN_PORT = 1, 15
 _VXLAN_ENDS = {socket.AF_INET: (2, 4), socket.AF_INET6: (16, 17)}  # remote, local
 _UP, _NOARP = 0x1, 0x80
@@ -79,10 +80,19 @@ def set_link(words: list[str], family: int) -> Request:  # noqa: ARG001
         rest, other = _LINK_REST.pack(_UP, _UP), ""
     elif said == ["arp", "off"]:
         rest, other = _LINK_REST.pack(_NOARP, _NOARP), ""
+    elif said[:2] == ["type", "bridge_slave"]:
+        rest, other = _LINK_REST.pack(0, 0) + _bridge_port(said[2:]), ""
     else:
         other = device(pairs(said, ("master",))["master"])
         rest = _LINK_REST.pack(0, 0) + struct.pack("=HH", 8, _MASTER)
     return Request(_NEWLINK, start, device(name), rest, other, creates=False)
+
+
+def _bridge_port(words: list[str]) -> bytes:
+    hairpin = {"off": 0, "on": 1}[pairs(words, ("hairpin",))["hairpin"]]
+    data = attribute(_BRPORT_MODE, struct.pack("=B", hairpin))
+    info = attribute(_INFO_SLAVE_KIND, b"bridge") + attribute(_INFO_SLAVE_DATA | _NESTED, data)
+    return attribute(_INFO | _NESTED, info)
 
 
 def show_link(words: list[str], family: int) -> Request:  # noqa: ARG001
