@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
@@ -94,7 +93,7 @@ def list_rules(installed: Installed, nft: Nft) -> None:
         texts = listed.get(key, [])
         if len(texts) == len(rules):
             installed.nftables.chains[key] = [
-                replace(rule, listed=text) if rule.tool == "nft" else rule
+                rule.as_listed(text) if rule.tool == "nft" else rule
                 for rule, text in zip(rules, texts, strict=True)
             ]
 
