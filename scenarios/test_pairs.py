@@ -24,8 +24,9 @@ from lab.scenario import Scenario
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-_PARTS = "aaaaaaaaaaaaaabbbbbbccccddeefghi"
-"""xdist gives out large groups first: these halves, then small ones, which even out the end."""
+_SHARES = dict(zip("abcdefghijk", (44, 20, 12, 8, 5, 4, 2, 2, 1, 1, 1), strict=True))
+_PARTS = "".join(part * percent for part, percent in _SHARES.items())
+"""xdist gives out large groups first; ever smaller ones even out the end."""
 
 
 def cases(pair: Pair, part: str) -> list[object]:
