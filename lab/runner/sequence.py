@@ -66,7 +66,7 @@ def _once(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
     with ExitStack() as stack:
         bench = benches.set_up(experiment, sandbox, stack, stock.lends(experiment))
         found = _run(bench, sandbox, stock.listings, stack)
-        bench.network.ended_well = True
+        bench.network.ended_well = not found.lost
     return replace(found, seconds=round(time.perf_counter() - started, 4))
 
 

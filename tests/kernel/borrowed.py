@@ -8,11 +8,13 @@ import socket
 import time
 from contextlib import ExitStack, closing
 from typing import Any
+from unittest import mock
 
 from lab.errors import SandboxError
 from lab.kernel import command
 from lab.kernel.netns import Netns
 from lab.kernel.sandbox import Sandbox
+from lab.observe import recorder
 from lab.record import FlowRun, Run
 from lab.runner import bench as benches
 from lab.runner import sequence
@@ -90,6 +92,15 @@ def on_new_and_on_used(place: Sandbox, experiment: Experiment) -> tuple[Seen, Se
             return _seen(new), _seen(used)
         if time.monotonic() > deadline:
             raise SandboxError("no host came back within 10 s")
+
+
+def kept_of_a_run_that_missed_something(place: Sandbox, experiment: Experiment) -> int:
+    """Run with receive buffers that are too small, and count the hosts that are kept."""
+    stock = benches.stock(place)
+    with mock.patch.object(recorder, "_BUFFER", 1):
+        if not sequence.run(experiment, place, stock).lost:
+            raise SandboxError("nothing was lost")
+    return len(_inodes(stock.lends(experiment)))
 
 
 def _inodes(hosts: Hosts) -> set[int]:

@@ -55,6 +55,12 @@ def test_packets_do_not_tell_used_hosts_from_new_ones(
     assert used == new
 
 
+def test_hosts_where_something_was_missed_are_not_used_again(with_hosts: Borrowed) -> None:
+    """Their buffers stay with them: the run that is tried once more would miss it as well."""
+    experiment = together("tailscale", "calico")
+    assert with_hosts("kept_of_a_run_that_missed_something", experiment) == 0
+
+
 def test_a_dropped_connection_is_silent(with_hosts: Borrowed) -> None:
     """Its peer is sent neither an end nor a reset, which a closed one does."""
     assert with_hosts("dropped_connection", False) == (b"x", "silence")
