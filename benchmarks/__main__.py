@@ -30,8 +30,8 @@ def _experiments(times: int) -> Iterator[Table]:
     yield page.idle(experiments.beside_idle_namespaces(times * 3))
 
 
-def _pairs(_: int) -> Iterator[Table]:
-    yield page.suite(suite.pairs())
+def _pairs(times: int) -> Iterator[Table]:
+    yield page.suite([(machine.crowded(), suite.pairs()) for _ in range(max(1, times // 2))])
 
 
 def _peers(times: int) -> Iterator[Table]:
