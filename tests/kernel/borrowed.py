@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
@@ -45,17 +46,25 @@ def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], obje
     Return of each the namespaces of its hosts and what ip lists there.
     """
     hosts, found = Hosts(place.home), []
-    for ends_well in (True, False, True):
-        network = build(library.find("kubernetes-node"), family, place.home, hosts, ("node",))
-        nodes = [name for name in network.namespaces if name != "node"]
-        inodes = [network.namespaces[name].inode for name in nodes]
-        found.append((inodes, [_listed(network, name) for name in nodes]))
-        kept = [(h, set(network.device_names(n.name)) - {1}) for n, h in network.borrowed.items()]
-        network.ended_well = ends_well
-        network.close()
-        while ends_well and any(host.has(devices) for host, devices in kept):
-            select.select((), (), (), 0.01)
+    with ExitStack() as until_the_end:
+        for ends_well in (True, False, True):
+            network = build(library.find("kubernetes-node"), family, place.home, hosts, ("node",))
+            nodes = [name for name in network.namespaces if name != "node"]
+            inodes = [network.namespaces[name].inode for name in nodes]
+            for name in nodes:  # the kernel gives the number of one that is gone to another
+                until_the_end.callback(os.close, os.dup(network.namespaces[name].fd))
+            found.append((inodes, [_listed(network, name) for name in nodes]))
+            _close(network, ends_well)
     return found
+
+
+def _close(network: Network, ends_well: bool) -> None:
+    """Let go of a network, and wait until its devices are gone from the hosts that are kept."""
+    kept = [(h, set(network.device_names(n.name)) - {1}) for n, h in network.borrowed.items()]
+    network.ended_well = ends_well
+    network.close()
+    while ends_well and any(host.has(devices) for host, devices in kept):
+        select.select((), (), (), 0.01)
 
 
 def _listed(network: Network, node: str) -> list[list[str]]:
