@@ -14,6 +14,7 @@ from unittest import mock
 from lab.errors import SandboxError
 from lab.kernel import command
 from lab.kernel.netns import Netns
+from lab.kernel.route import Router
 from lab.kernel.sandbox import Sandbox
 from lab.observe import recorder
 from lab.record import FlowRun, Run
@@ -59,12 +60,17 @@ def three_networks(place: Sandbox, family: Family) -> list[tuple[list[int], obje
 
 
 def _close(network: Network, ends_well: bool) -> None:
-    """Let go of a network, and wait until its devices are gone from the hosts that are kept."""
-    kept = [(h, set(network.device_names(n.name)) - {1}) for n, h in network.borrowed.items()]
+    """Let go of a network, and wait until its hosts have no devices left."""
+    watching: list[tuple[Router, set[int]]] = []
+    for node in network.borrowed:
+        with network.namespaces[node.name].inside(network.home):
+            watching.append((Router(), set(network.device_names(node.name)) - {1}))
     network.ended_well = ends_well
     network.close()
-    while ends_well and any(host.has(devices) for host, devices in kept):
-        select.select((), (), (), 0.01)
+    for router, devices in watching:
+        while any(map(router.has_link, devices)):
+            select.select((), (), (), 0.01)
+        router.close()
 
 
 def _listed(network: Network, node: str) -> list[list[str]]:
