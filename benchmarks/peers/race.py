@@ -212,7 +212,18 @@ def _process(place: Environment, module: str, todo: plan.Plan) -> Iterator[subpr
         unshare = ("unshare", *user, "--net", "--mount", "--pid", "--fork", "--mount-proc")
         program = (place.python, "-m", f"benchmarks.peers.{module}", str(path))
         with subprocess.Popen(
-            (*unshare, "--kill-child", "sh", "-c", _PRIVATE, "sh", *program),
+            # munet ends its hosts by SIGHUP: under nohup it would wait 30 s for each.
+            (
+                "env",
+                "--default-signal=HUP",
+                *unshare,
+                "--kill-child",
+                "sh",
+                "-c",
+                _PRIVATE,
+                "sh",
+                *program,
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=place.variables,
