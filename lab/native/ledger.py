@@ -6,7 +6,7 @@ same list gives each position its owner, its text as written and its source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lab.native.iptables_text import BUILTIN, Change
 from lab.native.rule import Rule
@@ -40,7 +40,7 @@ class Ledger:
             listed = listing.get(key, [])
             if len(listed) == len(rules):
                 self.chains[key] = [
-                    rule.as_listed(text) for rule, text in zip(rules, listed, strict=True)
+                    replace(rule, listed=text) for rule, text in zip(rules, listed, strict=True)
                 ]
 
     def at(self, table: str, chain: str, position: int) -> Rule | None:

@@ -24,23 +24,5 @@ class Rule:
         """Name table and chain, as ``mangle cali-POSTROUTING``."""
         return f"{self.table} {self.chain}".strip()
 
-    def as_listed(self, text: str) -> Rule:
-        """Return it with the text in which the kernel lists it.
-
-        Written out because every experiment does this to all its rules: ``dataclasses.replace``
-        takes ten times as long.
-        """
-        return Rule(
-            self.software,
-            self.tool,
-            self.table,
-            self.chain,
-            self.written,
-            text,
-            self.source,
-            self.file,
-            self.line,
-        )
-
     def __str__(self) -> str:
         return f"{self.software}, {self.where}: {self.listed or self.written}"

@@ -46,6 +46,11 @@ class Lookups:
     walked: dict[tuple[object, ...], Walked] = field(default_factory=dict)
     matched: dict[tuple[object, ...], Walked] = field(default_factory=dict)
 
+    def ctmark(self, noted: Noted) -> int | None:
+        """Return the ctmark with which a packet was noted, None where none was."""
+        self.read.add(noted)
+        return self.ctmarks.get(noted)
+
     def reading(self, point: Point, mark: int, ctmark: int | None, headers: Headers) -> Reading:
         """Return what was read of a packet at a point."""
         source, destination, outer = headers.source, headers.destination, headers.outer

@@ -91,18 +91,13 @@ def timelines(
 def _seen(segment: Segment, lookups: Lookups) -> tuple[object, ...]:
     """Return all that the events of a segment depend on: it is the same for most of a flow."""
     found: list[object] = [segment.node]
-    add, extend, met, ctmark = found.append, found.extend, lookups.read.add, lookups.ctmarks.get
-    last: object = None
     for one in segment.passes:
-        headers, messages = one.headers, one.messages
-        if one.point is not None:
-            noted = id(one.point), headers.packet, messages[0].mark, headers.outer
-            met(noted)
-            add(ctmark(noted))
-        if headers is not last:
-            last = headers
-            add(headers[1:])
-        extend(map(id, one.lines or messages))
+        headers, first = one.headers, one.messages[0] if one.messages else None
+        if one.point is not None and first is not None:
+            noted = id(one.point), headers.packet, first.mark, headers.outer
+            found.append(lookups.ctmark(noted))
+        found.extend(map(id, one.lines or one.messages))
+        found.append(headers[1:])
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ seen before are looked up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lab.kernel.nftables import Nft
 from lab.native.ledger import Ledger
@@ -71,5 +71,5 @@ def _key(rule: Rule, installed: Installed) -> Key:
 def _apply(ledger: Ledger, installed: Installed, known: dict[Key, str]) -> None:
     for name, rules in ledger.chains.items():
         ledger.chains[name] = [
-            rule.as_listed(known.get(_key(rule, installed), "")) for rule in rules
+            replace(rule, listed=known.get(_key(rule, installed), "")) for rule in rules
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
@@ -93,7 +94,7 @@ def list_rules(installed: Installed, nft: Nft) -> None:
         texts = listed.get(key, [])
         if len(texts) == len(rules):
             installed.nftables.chains[key] = [
-                rule.as_listed(text) if rule.tool == "nft" else rule
+                replace(rule, listed=text) if rule.tool == "nft" else rule
                 for rule, text in zip(rules, texts, strict=True)
             ]
 

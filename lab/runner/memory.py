@@ -66,11 +66,9 @@ class Memory:
 
 def _on(experiment: Experiment, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """Return verdicts on a run as those on another experiment that has the same run."""
-    order, family, variant = experiment.order, experiment.family, experiment.variant
+    order = experiment.order
     here = (
-        v
-        if (v.order, v.family, v.variant) == (order, family, variant)
-        else replace(v, order=order, family=family, variant=variant)
+        replace(v, order=order, family=experiment.family, variant=experiment.variant)
         for v in verdicts
     )
     return tuple(sorted(here, key=lambda verdict: order.index(verdict.owner)))
