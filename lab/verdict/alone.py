@@ -43,25 +43,19 @@ def unmet_flow(flow: Flow, seen: FlowRun) -> Iterator[str]:
 
 
 def words(seen: FlowRun, expectation: Expectation) -> list[int | None]:
-    """List the words read where an expectation looks, each once, in the order of reading.
-
-    Packets to which the same happened have their events in common, and are looked at once.
-    """
+    """List the words read where an expectation looks, each once, in the order of reading."""
     priority = expectation.point.priority  # compares fast, and hardly another point has the same
-    found: dict[int | None, None] = {}
-    looked_at: set[int] = set()
-    for line in seen.timelines:
-        if line.direction != expectation.direction or not expectation.covers(line.ordinal):
-            continue
-        if id(line.events) in looked_at:
-            continue
-        looked_at.add(id(line.events))
-        for event in line.events:
-            if not isinstance(event, Reading) or event.point.priority != priority:
-                continue
-            if event.at(expectation):
-                found[event.word(expectation.field)] = None
-    return list(found)
+    return list(
+        dict.fromkeys(
+            event.word(expectation.field)
+            for line in seen.timelines
+            if line.direction == expectation.direction and expectation.covers(line.ordinal)
+            for event in line.events
+            if isinstance(event, Reading)
+            and event.point.priority == priority
+            and event.at(expectation)
+        )
+    )
 
 
 def _fate(flow: Flow, seen: FlowRun) -> Iterator[str]:

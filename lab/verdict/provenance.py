@@ -53,19 +53,12 @@ def false_matches(run: Run, flow: FlowRun) -> Iterator[tuple[Culprit, Direction]
     """
     origin = Origin(_friends(run))
     seen: set[tuple[int, str]] = set()
-    walked: dict[int, tuple[Owners, Owners]] = {}
     for line in in_time(flow.timelines):
-        before, after = walked.get(id(line.events), (None, None))
-        if after is not None and before == origin.ctmark:
-            # Packets to which the same happened have their events in common.
-            origin.ctmark = dict(after)
-            continue
-        before, origin.mark = dict(origin.ctmark), {}
+        origin.mark = {}
         for culprit, rule in _walk(run, flow, line, origin):
             if (rule, culprit.writer) not in seen:
                 seen.add((rule, culprit.writer))
                 yield culprit, line.direction
-        walked[id(line.events)] = before, dict(origin.ctmark)
 
 
 def refused_socket(run: Run, flow: Flow, seen: FlowRun) -> Culprit | None:
