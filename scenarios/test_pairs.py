@@ -24,8 +24,8 @@ from lab.scenario import Scenario
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-_SHARES = dict(zip("abcdefghijk", (44, 20, 12, 8, 5, 4, 2, 2, 1, 1, 1), strict=True))
-_PARTS = "".join(part * percent for part, percent in _SHARES.items())
+_PERCENT = (44, 20, 12, 8, 5, 4, 2, 2, 1, 1, 1)
+_PARTS = "".join(part * size for part, size in zip("abcdefghijk", _PERCENT, strict=True))
 """xdist gives out large groups first; ever smaller ones even out the end."""
 
 
