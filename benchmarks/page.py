@@ -118,7 +118,8 @@ def suite(found: Sequence[tuple[str, Suite]]) -> Table:
         f"{first.experiments} experiments, the runs alone among them: orders that leave the kernel "
         "in the same state have one run. Start-up is included. Goal: ≤ 60 s on 2 processors; the "
         f"median is {number(middle)} s. How fast the machine was is told by a million additions in "
-        "Python on all processors at once, just before. Memory is that of the largest process.",
+        "Python on all processors at once, just before. Memory is that of the largest process so "
+        "far.",
         ("run", "additions", "seconds", "tests per second", "seconds of processor time",
          "milliseconds of it per test", "memory, MiB"),
         tuple(_once(run, *one) for run, one in enumerate(found, 1)),

@@ -209,21 +209,12 @@ def _process(place: Environment, module: str, todo: plan.Plan) -> Iterator[subpr
     with tempfile.TemporaryDirectory(dir=place.variables["TMPDIR"]) as folder:
         path = Path(folder) / "plan.json"
         plan.write(todo, path)
+        # munet ends its hosts by SIGHUP: if nohup's "ignore" came down to them, it would wait 30 s.
+        default = ("env", "--default-signal=HUP")
         unshare = ("unshare", *user, "--net", "--mount", "--pid", "--fork", "--mount-proc")
         program = (place.python, "-m", f"benchmarks.peers.{module}", str(path))
         with subprocess.Popen(
-            # munet ends its hosts by SIGHUP: under nohup it would wait 30 s for each.
-            (
-                "env",
-                "--default-signal=HUP",
-                *unshare,
-                "--kill-child",
-                "sh",
-                "-c",
-                _PRIVATE,
-                "sh",
-                *program,
-            ),
+            (*default, *unshare, "--kill-child", "sh", "-c", _PRIVATE, "sh", *program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=place.variables,
