@@ -31,7 +31,7 @@ def points(node: str, software: Iterable[Software]) -> tuple[Point, ...]:
     stages: dict[str, set[int]] = {hook: set() for hook in _NETFILTER}
     wanted: set[Point] = set()
     for entry in software:
-        for ruleset in entry.rulesets:
+        for ruleset in (r for r in entry.rulesets if r.node == node):
             for hook, priority in _stages(ruleset.tool, ruleset.text):
                 stages[hook].add(priority)
         for flow in entry.flows:

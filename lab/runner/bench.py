@@ -7,12 +7,14 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.kernel.sysctl import write_sysctl
+from lab.native.lines import lines
 from lab.registry.facts import addresses
 from lab.registry.software import Software
 from lab.rules import apply, places
@@ -29,6 +31,9 @@ from lab.traffic.send import Call
 
 _TUNNEL = re.compile(
     r"^link add .*\btype (vxlan|geneve|gre|gretap|ip6gre|ip6gretap|ipip|sit|ip6tnl)\b", re.MULTILINE
+)
+_GOES_WITH_ITS_DEVICE = re.compile(
+    r"(address|addr|neighbour|neigh|route) add (\S.* )?dev (?!lo\b)\S.*"
 )
 _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
@@ -75,11 +80,11 @@ def set_up(
 ) -> Bench:
     """Build the network and open what rules need; ``stack`` takes it all down again.
 
-    Nodes on which nobody installs anything are borrowed from ``hosts``, if given.
+    Nodes on which nothing is installed that lasts are borrowed from ``hosts``, if given.
     """
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    ruled = ruled_nodes(experiment, topology)
-    network = build(topology, experiment.family, sandbox.home, hosts, ruled)
+    anew = lasting_nodes(experiment, topology)
+    network = build(topology, experiment.family, sandbox.home, hosts, anew)
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():
@@ -119,6 +124,22 @@ def ruled_nodes(experiment: Experiment, topology: Topology) -> list[str]:
     """List the nodes on which anybody of the scenario installs rules, the node itself first."""
     nodes = {r.node for s in experiment.beside for r in s.rulesets}
     return [n for n in topology.node_names() if n in nodes or n == "node"]
+
+
+def lasting_nodes(experiment: Experiment, topology: Topology) -> list[str]:
+    """List the nodes on which somebody installs what lasts, the node itself first.
+
+    Where all that is installed are addresses, neighbours and routes of a link's device, nobody
+    writes a mark, and all is gone with the device: such a node is a host like others.
+    """
+    nodes = {r.node for s in experiment.beside for r in s.rulesets if _lasts(r.tool, r.text)}
+    return [n for n in topology.node_names() if n in nodes or n == "node"]
+
+
+@lru_cache(maxsize=1024)
+def _lasts(tool: str, text: str) -> bool:
+    found = (line.text for line in lines(text))
+    return tool != "ip" or not all(map(_GOES_WITH_ITS_DEVICE.fullmatch, found))
 
 
 def has_tunnels(experiment: Experiment) -> bool:

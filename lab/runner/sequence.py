@@ -88,11 +88,11 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         return Run(experiment, environment(), (), (), (), refused=str(problem))
     recorder = Recorder(carries=benches.has_tunnels(experiment))
     stack.callback(recorder.close)
-    ruled = benches.ruled_nodes(experiment, bench.network.topology)
+    lasting = benches.lasting_nodes(experiment, bench.network.topology)
     calls = benches.calls(bench)
-    _watch(bench, recorder, ruled, sum(call.most_packets() for call in calls))
-    strange = _list_rules(bench, ruled, listings)
-    ran, late = sort_out(_send(bench, recorder, ruled, calls, sandbox, stack))
+    _watch(bench, recorder, lasting, sum(call.most_packets() for call in calls))
+    strange = _list_rules(bench, lasting, listings)
+    ran, late = sort_out(_send(bench, recorder, calls, sandbox, stack))
     notes = recorder.notes()
     late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
     books = keep_books(bench, recorder, notes)
@@ -107,23 +107,24 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     )
 
 
-def _watch(bench: Bench, recorder: Recorder, ruled: list[str], packets: int) -> None:
+def _watch(bench: Bench, recorder: Recorder, lasting: list[str], packets: int) -> None:
     everybody = bench.experiment.beside
     for node in bench.network.topology.node_names():
-        points = places.points(node, everybody) if node in ruled else places.ends(node)
+        ruled = node in lasting
+        points = places.points(node, everybody) if ruled else places.ends(node)
         recorder.watch(
             bench.network,
             node,
             points,
-            tracked=node in ruled and benches.tracks_connections(bench, node),
-            legacy=node in ruled and bool(bench.sites[node].installed.legacy.chains),
-            packets=packets if node in ruled else 0,
+            tracked=ruled and benches.tracks_connections(bench, node),
+            legacy=ruled and bool(bench.sites[node].installed.legacy.chains),
+            packets=packets if ruled else 0,
         )
 
 
-def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> list[str]:
+def _list_rules(bench: Bench, lasting: list[str], listings: Listings) -> list[str]:
     strange: list[str] = []
-    for node in ruled:
+    for node in lasting:
         with bench.network.namespaces[node].inside(bench.network.home):
             strange += listings.name(bench.sites[node].installed, bench.sites[node].nft)
     return strange
@@ -132,7 +133,6 @@ def _list_rules(bench: Bench, ruled: list[str], listings: Listings) -> list[str]
 def _send(
     bench: Bench,
     recorder: Recorder,
-    ruled: list[str],
     calls: Sequence[Call],
     sandbox: Sandbox,
     stack: ExitStack,
@@ -142,6 +142,7 @@ def _send(
         recorder.relieve(switchboard.sent)
 
     one_by_one = recorder.carries or recorder.tight
+    ruled = benches.ruled_nodes(bench.experiment, bench.network.topology)
     switchboard = Switchboard(bench.network, settle, ruled, one_by_one=one_by_one)
     stack.callback(switchboard.close)
     switchboard.listen(calls)

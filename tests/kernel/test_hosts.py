@@ -34,17 +34,27 @@ def test_a_host_comes_back_with_nothing_of_the_last_network(
     assert set(other).isdisjoint(new), "a network that did not end well keeps its hosts"
 
 
-def test_only_nodes_without_rules_are_borrowed(with_hosts: Borrowed) -> None:
-    """A sidecar's pod is made anew each time, and so is the other end of a tunnel."""
+def test_only_nodes_on_which_nothing_lasts_are_borrowed(with_hosts: Borrowed) -> None:
+    """A sidecar's pod is made anew each time, and so is the other end of a tunnel.
+
+    Addresses and neighbours of a host's link go with the link; those of lo stay.
+    """
     assert with_hosts("borrowed", together("tailscale", "calico")) == HOSTS
     assert with_hosts("borrowed", together("istio", "calico")) < HOSTS
     assert with_hosts("borrowed", together("cilium:tunnel", "portmap")) == HOSTS - {"lan"}
+    assert with_hosts("borrowed", together("antrea", "portmap")) == HOSTS
+    assert with_hosts("borrowed", together("ovn-kubernetes", "portmap")) == HOSTS - {"pod-b"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "names",
-    [("tailscale", "calico@3.20"), ("kubernetes", "portmap"), ("cilium:tunnel", "kubernetes")],
+    [
+        ("tailscale", "calico@3.20"),
+        ("kubernetes", "portmap"),
+        ("cilium:tunnel", "kubernetes"),
+        ("antrea", "kubernetes"),
+    ],
 )
 def test_packets_do_not_tell_used_hosts_from_new_ones(
     with_hosts: Borrowed, names: tuple[str, ...], family: Family
