@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from select import EPOLLIN, epoll
 
 from lab.kernel import template
 from lab.kernel.netlink import Netfilter, lost
@@ -60,6 +61,10 @@ class Recorder:
     tight: bool = False
     steps: list[dict[str, list[Pass]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    _ready: epoll = field(default_factory=epoll, repr=False)
+    _sources: dict[int, tuple[Watch, Netfilter, list[bytes]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def watch(
         self,
@@ -84,7 +89,15 @@ class Recorder:
             if found.stays:
                 held[_HELD] = found
         self.watches[node] = found
+        self._listen(found, found.trace, found.traced)
+        if found.log is not None:
+            self._listen(found, found.log, found.logged)
         self.tight = self.tight or found.trace.room() < _ROOMY
+
+    def _listen(self, watch: Watch, source: Netfilter, into: list[bytes]) -> None:
+        descriptor = source.socket.fileno()
+        self._ready.register(descriptor, EPOLLIN)
+        self._sources[descriptor] = watch, source, into
 
     def _install(
         self,
@@ -122,33 +135,39 @@ class Recorder:
             self.drain()
 
     def drain(self) -> None:
-        """Take everything received so far."""
-        for watch in self.watches.values():
-            self._take(watch, watch.trace, watch.traced)
-            if watch.log is not None:
-                self._take(watch, watch.log, watch.logged)
-
-    def _take(self, watch: Watch, socket: Netfilter, into: list[bytes]) -> None:
-        try:
-            into.extend(socket.pending())
-        except OSError as problem:
-            if not lost(problem):
-                raise
-            self.lost.append(f"trace messages were lost on {watch.node}: receive buffer full")
+        """Take everything received so far, where anything was."""
+        for descriptor, _ in self._ready.poll(0):
+            watch, source, into = self._sources[descriptor]
+            try:
+                into.extend(source.pending())
+            except OSError as problem:
+                if not lost(problem):
+                    raise
+                self.lost.append(f"trace messages were lost on {watch.node}: receive buffer full")
 
     def cut(self) -> dict[str, Met]:
-        """Return the passes since the last cut, per node and packet, and forget them."""
+        """Return the passes since the last cut, per node and packet, and forget them.
+
+        Nodes through which nothing passed are left out.
+        """
         self.drain()
         last = self._taken()
         steps = [*self.steps, carried.told(last, b"") if self.carries else last]
         self.steps = []
-        return {node: by_packet(step[node] for step in steps) for node in self.watches}
+        passed = {node for step in steps for node in step}
+        return {
+            node: by_packet(step[node] for step in steps if node in step)
+            for node in self.watches
+            if node in passed
+        }
 
     def _taken(self) -> dict[str, list[Pass]]:
         found = {}
         for node, watch in self.watches.items():
-            found[node] = _passes(watch)
-            watch.traced, watch.logged = [], []
+            if watch.traced or watch.logged:
+                found[node] = _passes(watch)
+                watch.traced.clear()
+                watch.logged.clear()
         return found
 
     def notes(self) -> dict[probes.Noted, int | None]:
@@ -164,6 +183,7 @@ class Recorder:
 
     def close(self) -> None:
         """Close the sockets, but for those that stay with their namespace."""
+        self._ready.close()
         for watch in self.watches.values():
             if not watch.stays:
                 watch.close()
