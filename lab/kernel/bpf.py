@@ -11,8 +11,10 @@ import errno
 import os
 import socket
 import struct
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from typing import Literal
 
 from lab.errors import UnsupportedError
@@ -47,13 +49,36 @@ def loaded(instructions: bytes) -> Iterator[int]:
     Raises Refused with the end of the verifier's log, and UnsupportedError where this user or
     this kernel may not load any program.
     """
-    fd = _load(instructions)
-    if fd < 0:
-        raise _refusal(instructions, -fd)
+    fd = _loaded(instructions)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _loaded(instructions: bytes) -> int:
+    fd = _load(instructions)
+    if fd < 0:
+        raise _refusal(instructions, -fd)
+    return fd
+
+
+class Loaded:
+    """A tc program and its descriptor ``fd``, which is closed when nobody refers to this."""
+
+    def __init__(self, instructions: bytes) -> None:
+        """Load it. Raises what ``loaded`` raises."""
+        self.fd = _loaded(instructions)
+        weakref.finalize(self, os.close, self.fd)
+
+
+@lru_cache(maxsize=256)
+def kept(instructions: bytes) -> Loaded:
+    """Return a tc program that stays loaded: no program knows a namespace or a device's name.
+
+    Loading one has the verifier look at it. Raises what ``loaded`` raises.
+    """
+    return Loaded(instructions)
 
 
 def _refusal(instructions: bytes, number: int) -> Exception:
@@ -102,36 +127,49 @@ def syscall(command: int, content: bytes) -> tuple[int, bytes]:
     return result if result >= 0 else -ctypes.get_errno(), buffer.raw
 
 
-def attach(fd: int, device: str, hook: Literal["ingress", "egress"], priority: int) -> None:
-    """Attach a program in the current namespace; a lower ``priority`` runs earlier.
+class Hooks:
+    """The tc hooks of the namespace in which this was made."""
 
-    Raises OSError where there is no such device or the kernel has no clsact or cls_bpf.
-    """
-    index = socket.if_nametoindex(device)
-    router = Router()
-    try:
-        with suppress(FileExistsError):
-            router.send(
-                _request(
-                    _NEWQDISC, index, _CLSACT_HANDLE, _CLSACT, 0, attribute(_KIND, b"clsact\0")
-                ),
-                1,
-            )
-        options = attribute(_FD, struct.pack("=I", fd)) + attribute(_NAME, b"lab\0")
-        options += attribute(_FLAGS, struct.pack("=I", _DIRECT_ACTION))
-        router.send(
-            _request(
-                _NEWTFILTER,
-                index,
-                0,
-                _PARENTS[hook],
-                priority << 16 | _EVERY_PROTOCOL,
-                attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options),
-            ),
-            1,
-        )
-    finally:
-        router.close()
+    def __init__(self) -> None:
+        self._router = Router()
+        self._ready: set[int] = set()
+
+    def attach(
+        self, fd: int, device: str, hook: Literal["ingress", "egress"], priority: int
+    ) -> None:
+        """Attach a program; a lower ``priority`` runs earlier.
+
+        Raises OSError where there is no such device or the kernel has no clsact or cls_bpf.
+        """
+        index = socket.if_nametoindex(device)
+        if index not in self._ready:
+            with suppress(FileExistsError):
+                self._router.send(_clsact(index), 1)
+            self._ready.add(index)
+        self._router.send(_filter(fd, index, hook, priority), 1)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._router.close()
+
+
+def attach(fd: int, device: str, hook: Literal["ingress", "egress"], priority: int) -> None:
+    """Attach one program in the current namespace. Raises what ``Hooks.attach`` raises."""
+    with closing(Hooks()) as hooks:
+        hooks.attach(fd, device, hook, priority)
+
+
+def _clsact(index: int) -> bytes:
+    kind = attribute(_KIND, b"clsact\0")
+    return _request(_NEWQDISC, index, _CLSACT_HANDLE, _CLSACT, 0, kind)
+
+
+def _filter(fd: int, index: int, hook: str, priority: int) -> bytes:
+    options = attribute(_FD, struct.pack("=I", fd)) + attribute(_NAME, b"lab\0")
+    options += attribute(_FLAGS, struct.pack("=I", _DIRECT_ACTION))
+    body = attribute(_KIND, b"bpf\0") + attribute(_OPTIONS, options)
+    what = priority << 16 | _EVERY_PROTOCOL
+    return _request(_NEWTFILTER, index, 0, _PARENTS[hook], what, body)
 
 
 def _request(kind: int, index: int, handle: int, parent: int, what: int, body: bytes) -> bytes:

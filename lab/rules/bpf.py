@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel import bpf
@@ -21,11 +23,13 @@ def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
     program, RuleRefused with the end of the verifier's log for one the kernel does not take, and
     UnsupportedError where this user may not load any.
     """
-    for line, program in list(_programs(ruleset)):
-        table = f"tc {program.hook} {program.device}"
-        before = sum(rule.tool == "bpf" and rule.table == table for rule in installed.others)
-        _attach(program, before + 1, line, ruleset)
-        installed.others.append(of_line(software, ruleset, line, table))
+    programs = tuple(_programs(ruleset))
+    with closing(bpf.Hooks()) as hooks:
+        for line, program in programs:
+            table = f"tc {program.hook} {program.device}"
+            before = sum(rule.tool == "bpf" and rule.table == table for rule in installed.others)
+            _attach(hooks, program, before + 1, line, ruleset)
+            installed.others.append(of_line(software, ruleset, line, table))
 
 
 def _programs(ruleset: Ruleset) -> Iterator[tuple[Line, Program]]:
@@ -36,11 +40,13 @@ def _programs(ruleset: Ruleset) -> Iterator[tuple[Line, Program]]:
             raise EntryError(f"{_place(ruleset, line)}: {problem}") from None
 
 
-def _attach(program: Program, priority: int, line: Line, ruleset: Ruleset) -> None:
+def _attach(
+    hooks: bpf.Hooks, program: Program, priority: int, line: Line, ruleset: Ruleset
+) -> None:
     try:
-        indexes = {program.target: socket.if_nametoindex(program.target)} if program.target else {}
-        with bpf.loaded(assemble(program, indexes)) as fd:
-            bpf.attach(fd, program.device, program.hook, priority)
+        target = socket.if_nametoindex(program.target) if program.target else 0
+        loaded = bpf.kept(_assembled(program, target))
+        hooks.attach(loaded.fd, program.device, program.hook, priority)
     except bpf.Refused as problem:
         raise RuleRefused(
             f"{_place(ruleset, line)}: the kernel's verifier refused {line.text!r}: {problem}"
@@ -49,6 +55,11 @@ def _attach(program: Program, priority: int, line: Line, ruleset: Ruleset) -> No
         raise RuleRefused(
             f"{_place(ruleset, line)}: tc refused {line.text!r}: {problem.strerror}"
         ) from None
+
+
+@lru_cache(maxsize=256)
+def _assembled(program: Program, target: int) -> bytes:
+    return assemble(program, {program.target: target} if program.target else {})
 
 
 def _place(ruleset: Ruleset, line: Line) -> str:
