@@ -128,25 +128,35 @@ def syscall(command: int, content: bytes) -> tuple[int, bytes]:
 
 
 class Hooks:
-    """The tc hooks of the namespace in which this was made."""
+    """The tc hooks of the devices of the namespace in which this was made.
+
+    At the first program of a device the kernel waits until an RCU grace period is over since its
+    hooks were made ready (net/sched/sch_generic.c, mini_qdisc_pair_swap). So it does only once
+    where those of all devices are made ready before.
+    """
 
     def __init__(self) -> None:
         self._router = Router()
-        self._ready: set[int] = set()
+        self._ready: set[str] = set()
+
+    def make_ready(self, device: str) -> None:
+        """Give a device its hooks.
+
+        Raises OSError where there is no such device or the kernel has no clsact.
+        """
+        if device not in self._ready:
+            with suppress(FileExistsError):
+                self._router.send(_clsact(socket.if_nametoindex(device)), 1)
+            self._ready.add(device)
 
     def attach(
         self, fd: int, device: str, hook: Literal["ingress", "egress"], priority: int
     ) -> None:
         """Attach a program; a lower ``priority`` runs earlier.
 
-        Raises OSError where there is no such device or the kernel has no clsact or cls_bpf.
+        Raises OSError where there is no such device or the kernel has no cls_bpf.
         """
-        index = socket.if_nametoindex(device)
-        if index not in self._ready:
-            with suppress(FileExistsError):
-                self._router.send(_clsact(index), 1)
-            self._ready.add(index)
-        self._router.send(_filter(fd, index, hook, priority), 1)
+        self._router.send(_filter(fd, socket.if_nametoindex(device), hook, priority), 1)
 
     def close(self) -> None:
         """Close the socket."""
@@ -154,8 +164,9 @@ class Hooks:
 
 
 def attach(fd: int, device: str, hook: Literal["ingress", "egress"], priority: int) -> None:
-    """Attach one program in the current namespace. Raises what ``Hooks.attach`` raises."""
+    """Attach one program in the current namespace. Raises what ``Hooks`` raises."""
     with closing(Hooks()) as hooks:
+        hooks.make_ready(device)
         hooks.attach(fd, device, hook, priority)
 
 

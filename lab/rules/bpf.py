@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import lru_cache
 
 from lab.errors import EntryError, RuleRefused
@@ -26,9 +26,13 @@ def install(software: str, ruleset: Ruleset, installed: Installed) -> None:
     programs = tuple(_programs(ruleset))
     with closing(bpf.Hooks()) as hooks:
         for line, program in programs:
+            with _refusals(line, ruleset):
+                hooks.make_ready(program.device)
+        for line, program in programs:
             table = f"tc {program.hook} {program.device}"
             before = sum(rule.tool == "bpf" and rule.table == table for rule in installed.others)
-            _attach(hooks, program, before + 1, line, ruleset)
+            with _refusals(line, ruleset):
+                _attach(hooks, program, before + 1)
             installed.others.append(of_line(software, ruleset, line, table))
 
 
@@ -40,13 +44,16 @@ def _programs(ruleset: Ruleset) -> Iterator[tuple[Line, Program]]:
             raise EntryError(f"{_place(ruleset, line)}: {problem}") from None
 
 
-def _attach(
-    hooks: bpf.Hooks, program: Program, priority: int, line: Line, ruleset: Ruleset
-) -> None:
+def _attach(hooks: bpf.Hooks, program: Program, priority: int) -> None:
+    target = socket.if_nametoindex(program.target) if program.target else 0
+    loaded = bpf.kept(_assembled(program, target))
+    hooks.attach(loaded.fd, program.device, program.hook, priority)
+
+
+@contextmanager
+def _refusals(line: Line, ruleset: Ruleset) -> Iterator[None]:
     try:
-        target = socket.if_nametoindex(program.target) if program.target else 0
-        loaded = bpf.kept(_assembled(program, target))
-        hooks.attach(loaded.fd, program.device, program.hook, priority)
+        yield
     except bpf.Refused as problem:
         raise RuleRefused(
             f"{_place(ruleset, line)}: the kernel's verifier refused {line.text!r}: {problem}"
