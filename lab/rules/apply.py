@@ -28,8 +28,8 @@ class Site:
 def install(software: Software, network: Network, sites: Mapping[str, Site]) -> None:
     """Install every ruleset of one software that concerns the network's address family.
 
-    Raises RuleRefused or EntryError with file and line. Never touches the namespace the lab was
-    started in.
+    What a node is equipped with is there already. Raises RuleRefused or EntryError with file and
+    line. Never touches the namespace the lab was started in.
     """
     known = facts(software, network.topology, network.family)
     filled = [
@@ -39,6 +39,9 @@ def install(software: Software, network: Network, sites: Mapping[str, Site]) -> 
     ]
     for (node, tool, _), group in groupby(filled, key=lambda r: (r.node, r.tool, r.variant)):
         namespace = network.namespaces[node]
+        if network.equipped(node):
+            batch.note(software.title, tuple(group), sites[node].installed)
+            continue
         with namespace.inside(network.home):
             namespace.assert_inside()
             _install(software.title, tool, tuple(group), sites[node])

@@ -59,8 +59,13 @@ def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) ->
     rules = [rule for ruleset in rulesets for rule in _rules(software, ruleset)]
     if waiting := rules[_sent(tool, rules, installed.family) :]:
         _run(tool, waiting, installed.family)
-    for rule in rules:
-        is_policy = tool == "ip" and rule.written.startswith("rule add")
+    note(software, rulesets, installed)
+
+
+def note(software: str, rulesets: Sequence[Ruleset], installed: Installed) -> None:
+    """Note whose rules the lines of rulesets of one tool are: they have been installed."""
+    for rule in (rule for ruleset in rulesets for rule in _rules(software, ruleset)):
+        is_policy = rule.tool == "ip" and rule.written.startswith("rule add")
         (installed.policy if is_policy else installed.others).append(rule)
 
 

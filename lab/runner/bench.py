@@ -7,33 +7,28 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from lab.errors import EntryError, RuleRefused
 from lab.kernel.nftables import Nft
 from lab.kernel.sandbox import Sandbox
 from lab.kernel.sysctl import write_sysctl
-from lab.native.lines import lines
 from lab.registry.facts import addresses
 from lab.registry.software import Software
 from lab.rules import apply, places
 from lab.rules.apply import Site
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
+from lab.runner import nodes
 from lab.scenario import Experiment
 from lab.topology import library
 from lab.topology.build import Network, build
 from lab.topology.hosts import Hosts
-from lab.topology.plan import Topology
 from lab.traffic.flow import FAMILIES, Family, Flow
 from lab.traffic.send import Call
 
 _TUNNEL = re.compile(
     r"^link add .*\btype (vxlan|geneve|gre|gretap|ip6gre|ip6gretap|ipip|sit|ip6tnl)\b", re.MULTILINE
-)
-_GOES_WITH_ITS_DEVICE = re.compile(
-    r"(address|addr|neighbour|neigh|route) add (\S.* )?dev (?!lo\b)\S.*"
 )
 _TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
@@ -80,11 +75,12 @@ def set_up(
 ) -> Bench:
     """Build the network and open what rules need; ``stack`` takes it all down again.
 
-    Nodes on which nothing is installed that lasts are borrowed from ``hosts``, if given.
+    All but those of ``nodes.new_nodes`` are borrowed from ``hosts``, if given.
     """
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    anew = lasting_nodes(experiment, topology)
-    network = build(topology, experiment.family, sandbox.home, hosts, anew)
+    anew = nodes.new_nodes(experiment, topology)
+    kept = nodes.equipment(experiment, topology)
+    network = build(topology, experiment.family, sandbox.home, hosts, anew, kept)
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():
@@ -118,28 +114,6 @@ def _check_places(bench: Bench) -> None:
         site = bench.sites[node]
         with bench.network.namespaces[node].inside(bench.network.home):
             places.check(site.installed, site.nft, {ruleset.file for ruleset in rulesets})
-
-
-def ruled_nodes(experiment: Experiment, topology: Topology) -> list[str]:
-    """List the nodes on which anybody of the scenario installs rules, the node itself first."""
-    nodes = {r.node for s in experiment.beside for r in s.rulesets}
-    return [n for n in topology.node_names() if n in nodes or n == "node"]
-
-
-def lasting_nodes(experiment: Experiment, topology: Topology) -> list[str]:
-    """List the nodes on which somebody installs what lasts, the node itself first.
-
-    Where all that is installed are addresses, neighbours and routes of a link's device, nobody
-    writes a mark, and all is gone with the device: such a node is a host like others.
-    """
-    nodes = {r.node for s in experiment.beside for r in s.rulesets if _lasts(r.tool, r.text)}
-    return [n for n in topology.node_names() if n in nodes or n == "node"]
-
-
-@lru_cache(maxsize=1024)
-def _lasts(tool: str, text: str) -> bool:
-    found = (line.text for line in lines(text))
-    return tool != "ip" or not all(map(_GOES_WITH_ITS_DEVICE.fullmatch, found))
 
 
 def has_tunnels(experiment: Experiment) -> bool:

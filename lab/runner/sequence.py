@@ -18,6 +18,7 @@ from lab.observe.recorder import Recorder
 from lab.record import Dropped, Environment, Run, Timeline
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
+from lab.runner import nodes
 from lab.runner.bench import Bench, Stock
 from lab.runner.collect import Ran, keep_books, missed, record, sort_out
 from lab.scenario import Experiment
@@ -66,7 +67,7 @@ def _once(experiment: Experiment, sandbox: Sandbox, stock: Stock) -> Run:
     with ExitStack() as stack:
         bench = benches.set_up(experiment, sandbox, stack, stock.lends(experiment))
         found = _run(bench, sandbox, stock.listings, stack)
-        bench.network.ended_well = not found.lost
+        bench.network.ended_well = not (found.lost or found.refused)
     return replace(found, seconds=round(time.perf_counter() - started, 4))
 
 
@@ -88,10 +89,10 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         return Run(experiment, environment(), (), (), (), refused=str(problem))
     recorder = Recorder(carries=benches.has_tunnels(experiment))
     stack.callback(recorder.close)
-    lasting = benches.lasting_nodes(experiment, bench.network.topology)
+    anew = nodes.new_nodes(experiment, bench.network.topology)
     calls = benches.calls(bench)
-    _watch(bench, recorder, lasting, sum(call.most_packets() for call in calls))
-    strange = _list_rules(bench, lasting, listings)
+    _watch(bench, recorder, anew, sum(call.most_packets() for call in calls))
+    strange = _list_rules(bench, anew, listings)
     ran, late = sort_out(_send(bench, recorder, calls, sandbox, stack))
     notes = recorder.notes()
     late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
@@ -107,10 +108,10 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     )
 
 
-def _watch(bench: Bench, recorder: Recorder, lasting: list[str], packets: int) -> None:
+def _watch(bench: Bench, recorder: Recorder, anew: list[str], packets: int) -> None:
     everybody = bench.experiment.beside
     for node in bench.network.topology.node_names():
-        ruled = node in lasting
+        ruled = node in anew
         points = places.points(node, everybody) if ruled else places.ends(node)
         recorder.watch(
             bench.network,
@@ -122,9 +123,9 @@ def _watch(bench: Bench, recorder: Recorder, lasting: list[str], packets: int) -
         )
 
 
-def _list_rules(bench: Bench, lasting: list[str], listings: Listings) -> list[str]:
+def _list_rules(bench: Bench, anew: list[str], listings: Listings) -> list[str]:
     strange: list[str] = []
-    for node in lasting:
+    for node in anew:
         with bench.network.namespaces[node].inside(bench.network.home):
             strange += listings.name(bench.sites[node].installed, bench.sites[node].nft)
     return strange
@@ -142,7 +143,7 @@ def _send(
         recorder.relieve(switchboard.sent)
 
     one_by_one = recorder.carries or recorder.tight
-    ruled = benches.ruled_nodes(bench.experiment, bench.network.topology)
+    ruled = nodes.ruled_nodes(bench.experiment, bench.network.topology)
     switchboard = Switchboard(bench.network, settle, ruled, one_by_one=one_by_one)
     stack.callback(switchboard.close)
     switchboard.listen(calls)

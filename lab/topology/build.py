@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lab.kernel.netns import Netns
 from lab.kernel.route import Router
 from lab.topology import encode
-from lab.topology.hosts import Host, Hosts, new_host
+from lab.topology.hosts import Equipment, Host, Hosts, new_host
 from lab.topology.plan import Interface, Link, Node, Topology
 from lab.traffic.flow import Family
 
@@ -38,7 +38,8 @@ class Batch:
 class Network:
     """A topology that exists: one namespace and one rtnetlink socket per node.
 
-    Some nodes may be ``borrowed`` from ``hosts``, and go back there when all has ended well.
+    Some nodes may be ``borrowed`` from ``hosts``, and go back there when all has ended well, each
+    with its ``equipment`` if it has any.
     """
 
     topology: Topology
@@ -48,12 +49,17 @@ class Network:
     routers: dict[str, Router] = field(default_factory=dict)
     hosts: Hosts | None = None
     borrowed: dict[Node, Host] = field(default_factory=dict)
+    equipment: Mapping[str, Equipment] = field(default_factory=dict)
     ended_well: bool = False
 
     def device_names(self, node: str) -> dict[int, str]:
         """Map the interface indexes of a node to names."""
         numbered = _numbered(self.topology)
         return {_LOOPBACK: "lo"} | {n: i.name for i, n in numbered.items() if i.node == node}
+
+    def equipped(self, node: str) -> bool:
+        """Tell whether a node has come with its equipment."""
+        return any(host.equipped for own, host in self.borrowed.items() if own.name == node)
 
     def close(self) -> None:
         """Let go of everything; the kernel destroys the namespaces that nobody borrowed."""
@@ -63,7 +69,8 @@ class Network:
             host.close()
         for node, host in self.borrowed.items():
             if self.hosts is not None and self.ended_well:
-                self.hosts.give_back(node, host, self.device_names(node.name).keys() - {_LOOPBACK})
+                devices = self.device_names(node.name).keys() - {_LOOPBACK}
+                self.hosts.give_back(node, host, devices, self.equipment.get(node.name, ()))
             else:
                 host.close()
 
@@ -74,14 +81,16 @@ def build(
     home: Netns,
     hosts: Hosts | None = None,
     ruled: Container[str] = (),
+    equipment: Mapping[str, Equipment] | None = None,
 ) -> Network:
     """Make a topology; interfaces transmit when this returns.
 
     All namespaces are new, but for those of ``hosts`` if there are any, which stand for the nodes
-    that are not ``ruled``: where nothing will be installed. The calling thread must be in ``home``,
-    the lab's own namespace, and is there again afterwards. Raises OSError as the kernel says.
+    that are not ``ruled``: where nothing will be installed, or ``equipment`` only. The calling
+    thread must be in ``home``, the lab's own namespace, and is there again afterwards. Raises
+    OSError as the kernel says.
     """
-    network = Network(topology, family, home, hosts=hosts)
+    network = Network(topology, family, home, hosts=hosts, equipment=equipment or {})
     try:
         _namespaces(network, ruled)
         for batch in _batches(topology, family):
@@ -120,7 +129,8 @@ def _namespaces(network: Network, ruled: Container[str]) -> None:
         if network.hosts is None or node.name in ruled:
             host = new_host(node, network.home)
         else:
-            host = network.borrowed[node] = network.hosts.take(node)
+            wanted = network.equipment.get(node.name, ())
+            host = network.borrowed[node] = network.hosts.take(node, wanted)
         network.namespaces[node.name] = host.namespace
         network.routers[node.name] = host.router
 

@@ -7,6 +7,7 @@ import re
 import select
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Any
 from unittest import mock
@@ -92,6 +93,28 @@ def borrowed(place: Sandbox, experiment: Experiment) -> set[str]:
     with ExitStack() as stack:
         bench = benches.set_up(experiment, place, stack, Hosts(place.home))
         return {node.name for node in bench.network.borrowed}
+
+
+def on_lan(place: Sandbox, experiments: Iterable[Experiment]) -> list[tuple[int, str]]:
+    """Install one experiment after another; tell of each lan's namespace and devices."""
+    hosts, found = Hosts(place.home), []
+    for experiment in experiments:
+        with ExitStack() as stack:
+            bench = benches.set_up(experiment, place, stack, hosts)
+            benches.install(bench)
+            lan = bench.network.namespaces["lan"]
+            with lan.inside(place.home):
+                found.append((lan.inode, _output("ip -o link")))
+            bench.network.ended_well = True
+        _wait_until_free(hosts)
+    hosts.close()
+    return found
+
+
+def _wait_until_free(hosts: Hosts) -> None:
+    for host, devices in (one for spare in hosts._spare.values() for one in spare):
+        while host.has(devices):
+            select.select((), (), (), 0.01)
 
 
 def on_new_and_on_used(place: Sandbox, experiment: Experiment) -> tuple[Seen, Seen]:

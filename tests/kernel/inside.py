@@ -31,7 +31,7 @@ from lab.rules import apply
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
-from lab.runner import sequence
+from lab.runner import nodes, sequence
 from lab.scenario import Experiment
 from lab.topology import library
 from lab.topology.build import Network, build
@@ -188,7 +188,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         stack.callback(watching.close)
         if recording:
             sequence._watch(
-                bench, watching, benches.ruled_nodes(bench.experiment, bench.network.topology), 99
+                bench, watching, nodes.ruled_nodes(bench.experiment, bench.network.topology), 99
             )
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)

@@ -13,6 +13,7 @@ from lab.kernel.netns import Netns, assert_not
 from lab.kernel.sandbox import Sandbox
 from lab.rules import requests
 from lab.runner import bench as benches
+from lab.runner import nodes
 from lab.scenario import Experiment
 
 LOOKS = (
@@ -76,7 +77,7 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
         except RuleRefused as problem:
             refused = str(problem)
         seen = {"refused": [refused]}
-        for node in benches.ruled_nodes(bench.experiment, bench.network.topology):
+        for node in nodes.ruled_nodes(bench.experiment, bench.network.topology):
             with bench.network.namespaces[node].inside(place.home):
                 seen |= {f"{node}: {' '.join(look)}": _lines(look) for look in LOOKS}
     return seen

@@ -13,6 +13,7 @@ from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.lines import lines
 from lab.runner import bench as benches
+from lab.runner import nodes
 from lab.runner.bench import Bench
 from lab.scenario import Experiment
 
@@ -51,7 +52,7 @@ def after(place: Sandbox, experiment: Experiment) -> State:
             return {"refused": str(problem)}
         return {
             node: _state(bench, node)
-            for node in benches.ruled_nodes(experiment, bench.network.topology)
+            for node in nodes.ruled_nodes(experiment, bench.network.topology)
         }
 
 

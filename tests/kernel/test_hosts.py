@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,13 +36,15 @@ def test_a_host_comes_back_with_nothing_of_the_last_network(
 
 
 def test_only_nodes_on_which_nothing_lasts_are_borrowed(with_hosts: Borrowed) -> None:
-    """A sidecar's pod is made anew each time, and so is the other end of a tunnel.
+    """A sidecar's pod is made anew each time.
 
-    Addresses and neighbours of a host's link go with the link; those of lo stay.
+    Addresses and neighbours of a host's link go with the link; those of lo stay. The far end of a
+    tunnel stays as it is, but not beside anything that goes.
     """
     assert with_hosts("borrowed", together("tailscale", "calico")) == HOSTS
     assert with_hosts("borrowed", together("istio", "calico")) < HOSTS
-    assert with_hosts("borrowed", together("cilium:tunnel", "portmap")) == HOSTS - {"lan"}
+    assert with_hosts("borrowed", together("cilium:tunnel", "portmap")) == HOSTS
+    assert with_hosts("borrowed", together("cilium:tunnel", "antrea")) == HOSTS - {"lan"}
     assert with_hosts("borrowed", together("antrea", "portmap")) == HOSTS
     assert with_hosts("borrowed", together("ovn-kubernetes", "portmap")) == HOSTS - {"pod-b"}
 
@@ -63,6 +66,21 @@ def test_packets_do_not_tell_used_hosts_from_new_ones(
     new, used = with_hosts("on_new_and_on_used", together(*names, family=family))
     assert new
     assert used == new
+
+
+def test_the_far_end_of_a_tunnel_is_for_networks_with_that_tunnel_only(
+    with_hosts: Borrowed,
+) -> None:
+    """Its device is there again, and not where the tunnel's software is not installed."""
+    with_tunnel = together("cilium:tunnel", "portmap")
+    without = replace(with_tunnel, software=(entry("portmap"),))
+    (first, made), (other, plain), (again, there) = with_hosts(
+        "on_lan", (with_tunnel, without, with_tunnel)
+    )
+    assert again == first != other
+    assert "cilium_vxlan" in made
+    assert "cilium_vxlan" in there
+    assert "cilium_vxlan" not in plain
 
 
 def test_hosts_where_something_was_missed_are_not_used_again(with_hosts: Borrowed) -> None:
