@@ -19,7 +19,7 @@ from lab.rules import apply, places
 from lab.rules.apply import Site
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
-from lab.runner import nodes
+from lab.runner.nodes import Sorted, sort_nodes
 from lab.scenario import Experiment
 from lab.topology import library
 from lab.topology.build import Network, build
@@ -68,6 +68,7 @@ class Bench:
     experiment: Experiment
     network: Network
     sites: dict[str, Site]
+    nodes: Sorted
 
 
 def set_up(
@@ -75,12 +76,11 @@ def set_up(
 ) -> Bench:
     """Build the network and open what rules need; ``stack`` takes it all down again.
 
-    All but those of ``nodes.new_nodes`` are borrowed from ``hosts``, if given.
+    Nodes that need not be made anew are borrowed from ``hosts``, if given.
     """
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    anew = nodes.new_nodes(experiment, topology)
-    kept = nodes.equipment(experiment, topology)
-    network = build(topology, experiment.family, sandbox.home, hosts, anew, kept)
+    nodes = sort_nodes(experiment, topology)
+    network = build(topology, experiment.family, sandbox.home, hosts, nodes.anew, nodes.equipment)
     stack.callback(network.close)
     sites = {}
     for node in topology.node_names():
@@ -88,7 +88,7 @@ def set_up(
         stack.callback(context.close)
         sites[node] = Site(node, Installed(experiment.family, experiment.variant), context)
     _sysctls(experiment, network)
-    return Bench(experiment, network, sites)
+    return Bench(experiment, network, sites, nodes)
 
 
 def _sysctls(experiment: Experiment, network: Network) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterator, Set
+from functools import lru_cache
+from typing import NamedTuple
 
 from lab.native.lines import lines
 from lab.registry.facts import facts
 from lab.registry.placeholders import fill
-from lab.registry.software import Ruleset, Software
 from lab.scenario import Experiment
 from lab.topology.hosts import Equipment
 from lab.topology.plan import Topology
@@ -18,58 +19,54 @@ _MADE = re.compile(r"link add (?:name |dev )?(\S+)")
 _GOES, _STAYS, _OTHER = "goes with a link's device", "stays without them", "something else"
 
 
-def ruled_nodes(experiment: Experiment, topology: Topology) -> list[str]:
-    """List the nodes on which anybody of the scenario installs anything, the node itself first."""
-    nodes = {r.node for s in experiment.beside for r in s.rulesets}
-    return [n for n in topology.node_names() if n in nodes or n == "node"]
+class Sorted(NamedTuple):
+    """The nodes of an experiment, by what is done with them for it.
 
-
-def new_nodes(experiment: Experiment, topology: Topology) -> list[str]:
-    """List those of the ruled nodes that are made anew, the node itself first.
-
-    On the others nobody writes a mark, and each network finds what it would make. Either all that
-    is installed there are addresses, neighbours and routes of their links' devices, and gone with
-    these; or all of it is ``equipment``.
+    On ``ruled`` ones anybody of the scenario installs anything, the node itself is the first. Of
+    these ``anew`` are made anew. On the others nobody writes a mark, and each network finds what
+    it would make: either all that is installed there are addresses, neighbours and routes of their
+    links' devices, and gone with these; or all of it is ``equipment``, the far end of a tunnel.
     """
-    ruled = ruled_nodes(experiment, topology)
-    return [n for n in ruled if n == "node" or not _is_host(experiment, topology, n)]
+
+    ruled: list[str]
+    anew: list[str]
+    equipment: dict[str, Equipment]
 
 
-def equipment(experiment: Experiment, topology: Topology) -> dict[str, Equipment]:
-    """Map hosts to the lines of ip that last there, ruleset by ruleset: the far end of a tunnel."""
-    hosts = set(ruled_nodes(experiment, topology)) - set(new_nodes(experiment, topology))
-    found = {host: _lasting(experiment, topology, host) for host in hosts}
-    return {host: texts for host, texts in found.items() if texts}
-
-
-def _is_host(experiment: Experiment, topology: Topology, node: str) -> bool:
-    kinds = {kind for kind, _ in _rulesets(experiment.beside, experiment, topology, node)}
-    return kinds <= {_GOES} or kinds == {_STAYS}
-
-
-def _lasting(experiment: Experiment, topology: Topology, node: str) -> Equipment:
-    found = _rulesets(experiment.software, experiment, topology, node)
-    return tuple(text for kind, text in found if kind == _STAYS)
+def sort_nodes(experiment: Experiment, topology: Topology) -> Sorted:
+    """Tell what is to be done with which node. Raises EntryError for an unknown placeholder."""
+    nodes = {r.node for s in experiment.beside for r in s.rulesets} - {"node"}
+    ruled = ["node", *(name for name in topology.node_names() if name in nodes)]
+    anew = ["node"]
+    equipment: dict[str, Equipment] = {}
+    for node in ruled[1:]:
+        rulesets = list(_rulesets(experiment, topology, node))
+        kinds = {kind for _, kind, _ in rulesets}
+        if kinds == {_STAYS}:
+            equipment[node] = tuple(text for here, _, text in rulesets if here)
+        elif not kinds <= {_GOES}:
+            anew.append(node)
+    return Sorted(ruled, anew, {node: texts for node, texts in equipment.items() if texts})
 
 
 def _rulesets(
-    party: Iterable[Software], experiment: Experiment, topology: Topology, node: str
-) -> list[tuple[str, str]]:
-    """List the rulesets of some software on a node: their kind and their text."""
-    devices = {end.name for end in topology.interfaces(node)}
-    found = []
-    for software in party:
+    experiment: Experiment, topology: Topology, node: str
+) -> Iterator[tuple[bool, str, str]]:
+    """Yield the scenario's rulesets on a node: whether installed, their kind and their text."""
+    devices = frozenset(end.name for end in topology.interfaces(node))
+    installed = {software.title for software in experiment.software}
+    for software in experiment.beside:
         rulesets = [r for r in software.rulesets if r.node == node]
         known = facts(software, topology, experiment.family) if rulesets else {}
         for ruleset in rulesets:
             if experiment.family in ruleset.families:
                 text = fill(ruleset.text, known, ruleset.file, ruleset.line)
-                found.append((_kind(ruleset, text, devices), text))
-    return found
+                yield software.title in installed, _kind(ruleset.tool, text, devices), text
 
 
-def _kind(ruleset: Ruleset, text: str, devices: Set[str]) -> str:
-    if ruleset.tool != "ip":
+@lru_cache(maxsize=256)
+def _kind(tool: str, text: str, devices: frozenset[str]) -> str:
+    if tool != "ip":
         return _OTHER
     written = [line.text for line in lines(text)]
     matches = map(_OF_A_DEVICE.fullmatch, written)

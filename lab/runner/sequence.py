@@ -18,7 +18,6 @@ from lab.observe.recorder import Recorder
 from lab.record import Dropped, Environment, Run, Timeline
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
-from lab.runner import nodes
 from lab.runner.bench import Bench, Stock
 from lab.runner.collect import Ran, keep_books, missed, record, sort_out
 from lab.scenario import Experiment
@@ -89,10 +88,9 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
         return Run(experiment, environment(), (), (), (), refused=str(problem))
     recorder = Recorder(carries=benches.has_tunnels(experiment))
     stack.callback(recorder.close)
-    anew = nodes.new_nodes(experiment, bench.network.topology)
     calls = benches.calls(bench)
-    _watch(bench, recorder, anew, sum(call.most_packets() for call in calls))
-    strange = _list_rules(bench, anew, listings)
+    _watch(bench, recorder, bench.nodes.anew, sum(call.most_packets() for call in calls))
+    strange = _list_rules(bench, listings)
     ran, late = sort_out(_send(bench, recorder, calls, sandbox, stack))
     notes = recorder.notes()
     late += (p for met in recorder.cut().values() for mine in met.values() for p in mine)
@@ -123,9 +121,9 @@ def _watch(bench: Bench, recorder: Recorder, anew: list[str], packets: int) -> N
         )
 
 
-def _list_rules(bench: Bench, anew: list[str], listings: Listings) -> list[str]:
+def _list_rules(bench: Bench, listings: Listings) -> list[str]:
     strange: list[str] = []
-    for node in anew:
+    for node in bench.nodes.anew:
         with bench.network.namespaces[node].inside(bench.network.home):
             strange += listings.name(bench.sites[node].installed, bench.sites[node].nft)
     return strange
@@ -143,8 +141,7 @@ def _send(
         recorder.relieve(switchboard.sent)
 
     one_by_one = recorder.carries or recorder.tight
-    ruled = nodes.ruled_nodes(bench.experiment, bench.network.topology)
-    switchboard = Switchboard(bench.network, settle, ruled, one_by_one=one_by_one)
+    switchboard = Switchboard(bench.network, settle, bench.nodes.ruled, one_by_one=one_by_one)
     stack.callback(switchboard.close)
     switchboard.listen(calls)
     recorder.cut()

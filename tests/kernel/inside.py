@@ -31,7 +31,7 @@ from lab.rules import apply
 from lab.rules.installed import Installed
 from lab.rules.listing import Listings
 from lab.runner import bench as benches
-from lab.runner import nodes, sequence
+from lab.runner import sequence
 from lab.scenario import Experiment
 from lab.topology import library
 from lab.topology.build import Network, build
@@ -187,9 +187,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         watching = Recorder()
         stack.callback(watching.close)
         if recording:
-            sequence._watch(
-                bench, watching, nodes.ruled_nodes(bench.experiment, bench.network.topology), 99
-            )
+            sequence._watch(bench, watching, bench.nodes.ruled, 99)
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)

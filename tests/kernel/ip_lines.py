@@ -13,7 +13,6 @@ from lab.kernel.netns import Netns, assert_not
 from lab.kernel.sandbox import Sandbox
 from lab.rules import requests
 from lab.runner import bench as benches
-from lab.runner import nodes
 from lab.scenario import Experiment
 
 LOOKS = (
@@ -77,7 +76,7 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
         except RuleRefused as problem:
             refused = str(problem)
         seen = {"refused": [refused]}
-        for node in nodes.ruled_nodes(bench.experiment, bench.network.topology):
+        for node in bench.nodes.ruled:
             with bench.network.namespaces[node].inside(place.home):
                 seen |= {f"{node}: {' '.join(look)}": _lines(look) for look in LOOKS}
     return seen

@@ -13,7 +13,6 @@ from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.lines import lines
 from lab.runner import bench as benches
-from lab.runner import nodes
 from lab.runner.bench import Bench
 from lab.scenario import Experiment
 
@@ -50,10 +49,7 @@ def after(place: Sandbox, experiment: Experiment) -> State:
             benches.install(bench)
         except RuleRefused as problem:
             return {"refused": str(problem)}
-        return {
-            node: _state(bench, node)
-            for node in nodes.ruled_nodes(experiment, bench.network.topology)
-        }
+        return {node: _state(bench, node) for node in bench.nodes.ruled}
 
 
 def _state(bench: Bench, node: str) -> State:

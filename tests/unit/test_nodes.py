@@ -8,7 +8,7 @@ import pytest
 
 from lab.plugin import entry
 from lab.registry.software import Ruleset
-from lab.runner import nodes
+from lab.runner.nodes import sort_nodes
 from lab.scenario import Experiment, Scenario
 from lab.topology import library
 
@@ -26,8 +26,8 @@ def on_client(*rulesets: Ruleset) -> tuple[bool, int]:
     software = replace(entry("portmap"), rulesets=rulesets)
     experiment: Experiment = next(iter(Scenario((software,), families=("ipv4",)).experiments()))
     topology = library.find(experiment.topology, experiment.pod_prefix)
-    anew = "client" in nodes.new_nodes(experiment, topology)
-    return anew, len(nodes.equipment(experiment, topology).get("client", ()))
+    found = sort_nodes(experiment, topology)
+    return "client" in found.anew, len(found.equipment.get("client", ()))
 
 
 def ip(text: str) -> Ruleset:
