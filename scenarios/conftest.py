@@ -1,4 +1,4 @@
-"""What the suites of boundaries and of the cheat sheet share: one worker per pytest process."""
+"""What the suites share: how they report, and one worker per pytest process for some of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from lab.boundary.__main__ import measure
 from lab.boundary.row import Measured, Row
 from lab.errors import SandboxError, UnsupportedError
 from lab.runner.pool import Pool
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Report what a test did; of set-up and tear-down only what did not pass.
+
+    A report costs xdist about as much as the judgement of a pair, and there are thousands of tests.
+    Who asks for times gets all of them.
+    """
+    options = item.config.option
+    if options.xmlpath or options.durations is not None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(scope="session")
