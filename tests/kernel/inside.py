@@ -223,7 +223,7 @@ def listed_otherwise(place: Sandbox, argument: Any) -> list[str]:
             result = command.run(arguments)
         if result.status:
             raise SandboxError(f"{arguments}: {result.error}")
-        return sequence._list_rules(bench, ["node"], Listings())
+        return sequence._list_rules(bench, Listings())
 
 
 def _checked(experiment: object) -> Experiment:
