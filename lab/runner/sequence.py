@@ -89,7 +89,7 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     recorder = Recorder(carries=benches.has_tunnels(experiment))
     stack.callback(recorder.close)
     calls = benches.calls(bench)
-    _watch(bench, recorder, bench.nodes.anew, sum(call.most_packets() for call in calls))
+    _watch(bench, recorder, sum(call.most_packets() for call in calls))
     strange = _list_rules(bench, listings)
     ran, late = sort_out(_send(bench, recorder, calls, sandbox, stack))
     notes = recorder.notes()
@@ -106,10 +106,10 @@ def _run(bench: Bench, sandbox: Sandbox, listings: Listings, stack: ExitStack) -
     )
 
 
-def _watch(bench: Bench, recorder: Recorder, anew: list[str], packets: int) -> None:
+def _watch(bench: Bench, recorder: Recorder, packets: int) -> None:
     everybody = bench.experiment.beside
     for node in bench.network.topology.node_names():
-        ruled = node in anew
+        ruled = node in bench.nodes.anew
         points = places.points(node, everybody) if ruled else places.ends(node)
         recorder.watch(
             bench.network,

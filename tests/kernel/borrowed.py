@@ -144,6 +144,14 @@ def kept_of_a_run_that_missed_something(place: Sandbox, experiment: Experiment) 
     return len(_inodes(stock.lends(experiment)))
 
 
+def kept_of_a_refused_run(place: Sandbox, experiment: Experiment) -> int:
+    """Run what cannot be installed together, and count the hosts that are kept."""
+    stock = benches.stock(place)
+    if not sequence.run(experiment, place, stock).refused:
+        raise SandboxError("nothing was refused")
+    return len(_inodes(stock.lends(experiment)))
+
+
 def _inodes(hosts: Hosts) -> set[int]:
     return {host.namespace.inode for spare in hosts._spare.values() for host, _ in spare}
 

@@ -187,7 +187,7 @@ def observed(place: Sandbox, argument: Any) -> tuple[int, list[str], int]:
         watching = Recorder()
         stack.callback(watching.close)
         if recording:
-            sequence._watch(bench, watching, bench.nodes.ruled, 99)
+            sequence._watch(bench, watching, 99)
         switchboard = Switchboard(bench.network, place.settler.settle)
         stack.callback(switchboard.close)
         calls = benches.calls(bench)

@@ -62,7 +62,7 @@ def test_only_nodes_on_which_nothing_lasts_are_borrowed(with_hosts: Borrowed) ->
 def test_packets_do_not_tell_used_hosts_from_new_ones(
     with_hosts: Borrowed, names: tuple[str, ...], family: Family
 ) -> None:
-    """Every event of every packet and every fate is the same, TCP's as well."""
+    """Every fate and event is the same, TCP's as well, but for packets that only acknowledge."""
     new, used = with_hosts("on_new_and_on_used", together(*names, family=family))
     assert new
     assert used == new
@@ -87,6 +87,12 @@ def test_hosts_where_something_was_missed_are_not_used_again(with_hosts: Borrowe
     """Their buffers stay with them: the run that is tried once more would miss it as well."""
     experiment = together("tailscale", "calico")
     assert with_hosts("kept_of_a_run_that_missed_something", experiment) == 0
+
+
+def test_hosts_of_a_refused_run_are_not_used_again(with_hosts: Borrowed) -> None:
+    """What they were to be equipped with may be there in part."""
+    experiment = together("antrea", "ovn-kubernetes")
+    assert with_hosts("kept_of_a_refused_run", experiment) == 0
 
 
 def test_a_dropped_connection_is_silent(with_hosts: Borrowed) -> None:

@@ -74,9 +74,16 @@ def test_equipment_and_what_goes_do_not_mix() -> None:
     assert on_client(ip(TUNNEL), ip("address add 192.0.2.99/32 dev eth0")) == (True, 0)
 
 
-def test_rules_of_netfilter_have_a_host_made_anew() -> None:
-    """So have sysctls and programs."""
-    rules = Ruleset("nft", "table inet x { }", node="client")
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Ruleset("nft", "table inet x { }", node="client"),
+        Ruleset("sysctl", "net.ipv4.ip_forward = 1", node="client"),
+        Ruleset("bpf", "tc ingress eth0: mark = 1", node="client"),
+    ],
+)
+def test_what_is_no_line_of_ip_has_a_host_made_anew(rules: Ruleset) -> None:
+    """Rules of netfilter, sysctls and programs."""
     assert on_client(rules) == (True, 0)
 
 
