@@ -1,9 +1,15 @@
-"""Install one software's rulesets into the namespaces of a network, tool by tool."""
+"""Install software into the namespaces of a network: ruleset by ruleset, each by its tool.
+
+What several have for iptables is given to one process, in the order in which they are installed:
+starting it takes longer than reading the rules. It waits until something comes before which
+it must be there: a chain of nftables or of the other variant, which may hook in at the same
+priority, or a setting that appears with a kernel module.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from lab.errors import EntryError
@@ -15,36 +21,51 @@ from lab.rules import batch, bpf, iptables, nft, sysctl
 from lab.rules.installed import Installed
 from lab.topology.build import Network
 
+_OF_MODULES = "netfilter."
+
 
 @dataclass(slots=True)
 class Site:
-    """One node that takes rules: its ledgers and its libnftables context."""
+    """One node that takes rules: its ledgers and its libnftables context.
+
+    ``waiting`` are rulesets of one variant of iptables that are yet to be loaded, each with the
+    title of its software.
+    """
 
     node: str
     installed: Installed
     nft: Nft
+    waiting: list[iptables.Owned] = field(default_factory=list)
 
 
-def install(software: Software, network: Network, sites: Mapping[str, Site]) -> None:
-    """Install every ruleset of one software that concerns the network's address family.
+def install(software: Iterable[Software], network: Network, sites: Mapping[str, Site]) -> None:
+    """Install every ruleset that concerns the network's address family, of one after another.
 
     What a node is equipped with is there already. Raises RuleRefused or EntryError with file and
     line. Never touches the namespace the lab was started in.
     """
+    for one in software:
+        filled = _rulesets(one, network, sites)
+        for (node, tool, _), group in groupby(filled, key=lambda r: (r.node, r.tool, r.variant)):
+            site = sites[node]
+            if network.equipped(node):
+                batch.note(one.title, tuple(group), site.installed)
+                continue
+            with network.namespaces[node].inside(network.home):
+                network.namespaces[node].assert_inside()
+                _install(one.title, tool, tuple(group), site)
+    for site in sites.values():
+        if site.waiting:
+            with network.namespaces[site.node].inside(network.home):
+                network.namespaces[site.node].assert_inside()
+                _load(site)
+
+
+def _rulesets(software: Software, network: Network, sites: Mapping[str, Site]) -> Iterator[Ruleset]:
     known = facts(software, network.topology, network.family)
-    filled = [
-        _filled(ruleset, known, sites)
-        for ruleset in software.rulesets
-        if network.family in ruleset.families
-    ]
-    for (node, tool, _), group in groupby(filled, key=lambda r: (r.node, r.tool, r.variant)):
-        namespace = network.namespaces[node]
-        if network.equipped(node):
-            batch.note(software.title, tuple(group), sites[node].installed)
-            continue
-        with namespace.inside(network.home):
-            namespace.assert_inside()
-            _install(software.title, tool, tuple(group), sites[node])
+    for ruleset in software.rulesets:
+        if network.family in ruleset.families:
+            yield _filled(ruleset, known, sites)
 
 
 def _filled(ruleset: Ruleset, known: Mapping[str, str], sites: Mapping[str, Site]) -> Ruleset:
@@ -56,15 +77,29 @@ def _filled(ruleset: Ruleset, known: Mapping[str, str], sites: Mapping[str, Site
     return replace(ruleset, text=fill(ruleset.text, known, ruleset.file, ruleset.line))
 
 
-def _install(title: str, tool: Tool, rulesets: tuple[Ruleset, ...], site: Site) -> None:
+def _install(title: str, tool: Tool, rulesets: Sequence[Ruleset], site: Site) -> None:
     """Install consecutive rulesets of one tool; of some tools one after the other."""
+    if site.waiting and _comes_after(site.waiting[-1][1], tool, rulesets):
+        _load(site)
     if tool == "iptables":
-        iptables.install(title, rulesets, site.installed)
+        site.waiting += [(title, ruleset) for ruleset in rulesets]
     elif tool in batch.TOOLS:
         batch.install(title, rulesets, site.installed)
     else:
         for ruleset in rulesets:
             _install_one(title, ruleset, site)
+
+
+def _comes_after(waiting: Ruleset, tool: Tool, rulesets: Sequence[Ruleset]) -> bool:
+    """Tell whether rules of iptables that wait are to be there before other rulesets."""
+    if tool == "iptables":
+        return waiting.variant != rulesets[0].variant
+    return tool == "nft" or (tool == "sysctl" and any(_OF_MODULES in r.text for r in rulesets))
+
+
+def _load(site: Site) -> None:
+    waiting, site.waiting = site.waiting, []
+    iptables.install(waiting, site.installed)
 
 
 def _install_one(title: str, ruleset: Ruleset, site: Site) -> None:

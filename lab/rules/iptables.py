@@ -19,17 +19,20 @@ from lab.scenario import Variant
 from lab.traffic.flow import Family
 
 _LINE = re.compile(r"line:? (\d+)")
+Owned = tuple[str, Ruleset]
+"""A ruleset, with the title of its software before it."""
 
 
-def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) -> None:
+def install(owned: Sequence[Owned], installed: Installed) -> None:
     """Load rulesets into the current namespace, in one process, and note whose rules they are.
 
     All are of one variant of iptables.
     Raises RuleRefused with file and line where iptables-restore does not take a rule.
     """
+    rulesets = [ruleset for _, ruleset in owned]
     variant = rulesets[0].variant or installed.variant
     keyword = installed.keyword if variant == "nft" else ""
-    noted = [pair for ruleset in rulesets for pair in _noted(software, ruleset, keyword)]
+    noted = [pair for software, ruleset in owned for pair in _noted(software, ruleset, keyword)]
     program = f"{_program(installed.family, variant)}-restore"
     result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
     if result.status:

@@ -102,8 +102,7 @@ def _sysctls(experiment: Experiment, network: Network) -> None:
 
 def install(bench: Bench) -> None:
     """Install all software in order. Raises RuleRefused or EntryError with file and line."""
-    for software in bench.experiment.software:
-        apply.install(software, bench.network, bench.sites)
+    apply.install(bench.experiment.software, bench.network, bench.sites)
     _check_places(bench)
 
 

@@ -244,10 +244,8 @@ def captured(place: Sandbox, argument: Any) -> tuple[list[str], dict[str, str], 
         benches.install(bench)
         later = Installed(experiment.family, "legacy")
         site = bench.sites["node"]
-        for software in legacy:
-            apply.install(
-                software, bench.network, bench.sites | {"node": replace(site, installed=later)}
-            )
+        sites = bench.sites | {"node": replace(site, installed=later)}
+        apply.install(legacy, bench.network, sites)
         with bench.network.namespaces["node"].inside(place.home):
             listings = Listings()
             for installed in (site.installed, later):

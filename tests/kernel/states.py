@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from lab.kernel import command
 from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.lines import lines
+from lab.rules import apply
 from lab.runner import bench as benches
 from lab.runner.bench import Bench
 from lab.scenario import Experiment
@@ -43,10 +44,24 @@ _BLOCK = re.compile(r"^\t(\w+ \S+) \{\n(.*?)^\t\}", re.MULTILINE | re.DOTALL)
 
 def after(place: Sandbox, experiment: Experiment) -> State:
     """Install software in its order and return all that the kernel tells, of every node."""
+    return _after(place, experiment, benches.install)
+
+
+def after_each(place: Sandbox, experiment: Experiment) -> State:
+    """Return the same, each software installed by itself."""
+    return _after(place, experiment, _each)
+
+
+def _each(bench: Bench) -> None:
+    for software in bench.experiment.software:
+        apply.install((software,), bench.network, bench.sites)
+
+
+def _after(place: Sandbox, experiment: Experiment, install: Callable[[Bench], None]) -> State:
     with ExitStack() as stack:
         bench = benches.set_up(experiment, place, stack)
         try:
-            benches.install(bench)
+            install(bench)
         except RuleRefused as problem:
             return {"refused": str(problem)}
         return {node: _state(bench, node) for node in bench.nodes.ruled}

@@ -1,4 +1,4 @@
-"""Software that is said to commute leaves the kernel in the same state in either order.
+"""What is said to leave the kernel in the same state does so: orders that commute, for one.
 
 Rules, sets, policy rules, routes, devices, neighbours, programs and settings are listed by the
 kernel's own tools after both orders and compared. What this kernel cannot list is which of two
@@ -7,7 +7,7 @@ chains at one hook and priority is called first; there none is said to commute (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -46,8 +46,13 @@ def _both_install(experiment: Experiment) -> bool:
 
 def in_both(worker: Pool, orders: Sequence[Experiment]) -> list[Any]:
     """List what the kernel tells after each order; skip what this user may not install."""
+    return told(worker, [Task("tests.kernel.states:after", one) for one in orders])
+
+
+def told(worker: Pool, tasks: Iterable[Task]) -> list[Any]:
+    """List what tasks return; skip where one is about what this user may not install."""
     try:
-        return [worker.call(Task("tests.kernel.states:after", one)) for one in orders]
+        return [worker.call(task) for task in tasks]
     except UnsupportedError as problem:
         pytest.skip(str(problem))
 
@@ -66,6 +71,30 @@ def test_what_commutes_leaves_the_same_state(worker: Pool, orders: Orders) -> No
     one, other = in_both(worker, orders)
     assert one == other
     assert "refused" not in one
+
+
+def _together() -> Iterator[object]:
+    """Yield the experiments in which one process gets the rules of two, in the order given."""
+    for pair in pairs(current(entries())):
+        public = all(software.registered for software in pair)
+        for scenario in scenarios(*pair, orders="given") if all(map(_takes, pair)) else ():
+            (one,) = (e for e in scenario.experiments() if not e.alone)
+            marks = [] if public else [pytest.mark.thorough]
+            yield pytest.param(one, marks=marks, id=str(one).replace(" ", "-"))
+
+
+def _takes(software: Software) -> bool:
+    return any(r.tool == "iptables" and r.node == "node" for r in software.rulesets)
+
+
+@pytest.mark.parametrize("experiment", list(_together()))
+def test_rules_of_several_are_where_each_would_put_them(
+    worker: Pool, experiment: Experiment
+) -> None:
+    """One process of iptables-restore does for two what two processes do."""
+    names = ("after", "after_each")
+    together, apart = told(worker, [Task(f"tests.kernel.states:{n}", experiment) for n in names])
+    assert together == apart
 
 
 APART = {
