@@ -124,12 +124,9 @@ class Lab:
             self._pool = None
 
     def _ask(self, experiments: tuple[Experiment, ...], wanted: Literal["verdicts", "runs"]) -> Any:
+        soon, self._soon = self._soon, ()
         try:
-            answer = self._open().ask(Question(experiments, wanted, self.every_order))
-            if self._soon:
-                self._open().ask(Question(self._soon, "nothing", self.every_order))
-                self._soon = ()
-            return answer.result()
+            return self._open().ask(Question(experiments, wanted, self.every_order, soon))
         except UnsupportedError as problem:
             pytest.skip(str(problem))
         except SandboxError:

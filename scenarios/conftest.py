@@ -17,17 +17,20 @@ from lab.runner.pool import Pool
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Report what a test did; of set-up and tear-down only what did not pass.
 
-    A report costs xdist about as much as the judgement of a pair, and there are thousands of tests.
-    Who asks for times gets all of them.
+    What a worker of xdist tells costs about as much as the judgement of a pair, and there are
+    thousands of tests: that a test begins and ends it tells only where that is printed. Who asks
+    for times gets everything.
     """
     options = item.config.option
     if options.xmlpath or options.durations is not None:
         return None
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    if told := options.verbose > 0 or not hasattr(item.config, "workerinput"):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
         if report.when == "call" or not report.passed:
             item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    if told:
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
 

@@ -21,7 +21,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _PR_SET_PDEATHSIG = 1
-_SELF = "/proc/thread-self/ns/net"
+_SELF = Path("/proc/thread-self/ns/net")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,7 +112,7 @@ class Netns:
 
 def host_inode() -> int:
     """Return the identity of the namespace the calling thread is in."""
-    return Path(_SELF).stat().st_ino
+    return _SELF.stat().st_ino
 
 
 def devices() -> dict[int, str]:

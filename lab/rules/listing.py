@@ -6,24 +6,31 @@ seen before are looked up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from lab.kernel.nftables import Nft
-from lab.native.ledger import Ledger
 from lab.native.marktest import tests
 from lab.native.markwrite import writes
 from lab.native.rule import Rule
 from lab.rules import iptables, nft
 from lab.rules.installed import Installed
+from lab.scenario import Variant
 
 Key = tuple[str, str, str, str, str]
+_MOST = 1 << 14
 
 
 @dataclass(slots=True)
 class Listings:
-    """Listed texts by tool, variant, table, chain and written text."""
+    """Listed texts by tool, variant, table, chain and written text.
+
+    Entries are read once, so most rules come again as the same value: ``_named`` has these with
+    their texts, by variant and identity.
+    """
 
     known: dict[Key, str] = field(default_factory=dict)
+    _named: dict[tuple[Variant, int], tuple[Rule, Rule]] = field(default_factory=dict)
 
     def name(self, installed: Installed, context: Nft) -> tuple[str, ...]:
         """Add to each rule of one node the text in which the kernel lists it.
@@ -32,23 +39,42 @@ class Listings:
         listing tests or writes other marks than their text. The tool then put a rule where it was
         not asked to (iptables-nft 1.8.9 does, inserting behind a flush), and none can be blamed.
         """
-        if any(_key(rule, installed) not in self.known for rule in _rules(installed)):
+        if len(self._named) > _MOST:
+            self._named.clear()
+        variant = installed.variant
+        found = {id(rule): rule for rule in _rules(installed)}
+        new = [rule for number, rule in found.items() if (variant, number) not in self._named]
+        if any(_key(rule, variant) not in self.known for rule in new):
             self._look_up(installed, context)
+        for rule in new:
+            listed = self.known.get(_key(rule, variant), "")
+            self._named[variant, id(rule)] = rule, replace(rule, listed=listed)
         for ledger in (installed.nftables, installed.legacy):
-            _apply(ledger, installed, self.known)
-        strange = [rule for rule in _rules(installed) if not _agree(rule.written, rule.listed)]
-        for rule in strange:
-            self.known.pop(_key(rule, installed), None)
-        return tuple(f"where {rule} stands, the kernel has {rule.listed}" for rule in strange)
+            for name, chain in ledger.chains.items():
+                ledger.chains[name] = [self._named[variant, id(rule)][1] for rule in chain]
+        return tuple(self._strange(new, variant))
 
     def _look_up(self, installed: Installed, context: Nft) -> None:
         tools = {rule.tool for rule in _rules(installed)}
+        ledgers = installed.nftables, installed.legacy
+        written = [dict(ledger.chains) for ledger in ledgers]
         if "iptables" in tools:
             iptables.list_rules(installed)
         if "nft" in tools:
             nft.list_rules(installed, context)
         for rule in _rules(installed):
-            self.known.setdefault(_key(rule, installed), rule.listed)
+            self.known.setdefault(_key(rule, installed.variant), rule.listed)
+        for ledger, chains in zip(ledgers, written, strict=True):
+            ledger.chains = chains
+
+    def _strange(self, rules: Iterable[Rule], variant: Variant) -> Iterator[str]:
+        """Say which rules the kernel lists as others, and forget these listings."""
+        for rule in rules:
+            listed = self._named[variant, id(rule)][1]
+            if not _agree(rule.written, listed.listed):
+                del self._named[variant, id(rule)]
+                self.known.pop(_key(rule, variant), None)
+                yield f"where {listed} stands, the kernel has {listed.listed}"
 
 
 def _agree(written: str, listed: str) -> bool:
@@ -64,12 +90,5 @@ def _rules(installed: Installed) -> list[Rule]:
     return [rule for chain in chains for rule in chain]
 
 
-def _key(rule: Rule, installed: Installed) -> Key:
-    return rule.tool, installed.variant, rule.table, rule.chain, rule.written
-
-
-def _apply(ledger: Ledger, installed: Installed, known: dict[Key, str]) -> None:
-    for name, rules in ledger.chains.items():
-        ledger.chains[name] = [
-            replace(rule, listed=known.get(_key(rule, installed), "")) for rule in rules
-        ]
+def _key(rule: Rule, variant: Variant) -> Key:
+    return rule.tool, variant, rule.table, rule.chain, rule.written

@@ -129,27 +129,24 @@ class Pool:
 
     def call(self, task: Task) -> object:
         """Call a function in a worker's sandbox and return what it returns."""
-        return self._ask(task)
+        return self.ask(task)
 
-    def ask(self, question: Question) -> Future[object]:
-        """Ask a worker for what it remembers, or runs now; every worker has a memory of its own.
+    def ask(self, request: Question | Task) -> object:
+        """Ask a worker, of a question for what it remembers, or runs now.
 
-        The Future has runs, verdicts or nothing, or raises what the worker raised.
+        Every worker has a memory of its own. Raises what the worker raised.
         """
-        return self._threads.submit(self._ask, question)
+        worker = self._free.get()
+        try:
+            return worker.ask(request)
+        finally:
+            self._free.put(worker)
 
     def close(self) -> None:
         """End all workers."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.close()
-
-    def _ask(self, request: Question | Task) -> object:
-        worker = self._free.get()
-        try:
-            return worker.ask(request)
-        finally:
-            self._free.put(worker)
 
     def _one(self, request: Request) -> tuple[Run, Kept | None]:
         worker = self._free.get()

@@ -65,13 +65,14 @@ class Question:
     """Experiments of which the worker remembers the runs, and what of them is wanted.
 
     It runs those that it does not remember. Few want whole runs, which take longer to hand over
-    than to judge: it tells the verdicts on them, or nothing as long as the runs are only to be
-    ready. Experiments that leave the kernel in the same state have one run, but for ``each``.
+    than to judge. Experiments that leave the kernel in the same state have one run, but for
+    ``each``. Those of ``soon`` it runs when it has answered, to be ready for the next question.
     """
 
     experiments: tuple[Experiment, ...]
-    wanted: Literal["verdicts", "runs", "nothing"]
+    wanted: Literal["verdicts", "runs"]
     each: bool = False
+    soon: tuple[Experiment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def main(parent: int, number: int) -> None:
             pipe.send(_serve(request, place, kept))
         elif isinstance(request, Question):
             pipe.send(_told(request, memory))
+            _make_ready(request, memory)
         elif isinstance(request, Task):
             pipe.send(_call(request, place))
 
@@ -80,12 +81,17 @@ def _told(question: Question, memory: Memory) -> object:
     try:
         if question.wanted == "verdicts":
             return memory.verdicts(asked, each)
-        runs = memory.runs(asked, each)
+        return memory.runs(asked, each)
     except (LabError, SandboxError) as problem:
         return Failure(problem)
     except OSError as problem:
         return Failure(SandboxError(f"{asked[-1]}: {problem}"))
-    return runs if question.wanted == "runs" else None
+
+
+def _make_ready(question: Question, memory: Memory) -> None:
+    """Run what is likely to be asked for next. Who asks for it is told why it cannot be run."""
+    with suppress(LabError, SandboxError, OSError):
+        memory.runs(question.soon, question.each)
 
 
 if __name__ == "__main__":
