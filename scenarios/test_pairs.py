@@ -12,6 +12,7 @@ is neither predicted nor explained fails, and so does an explanation that no lon
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -20,28 +21,37 @@ from expectations import unexpected
 from lab.pairs import Pair, current, pairs
 from lab.plugin import Lab, entries, scenarios
 from lab.scenario import Scenario
+from lab.traffic.flow import Family
 
 pytestmark = pytest.mark.pairs
 
 CURRENT = current(entries())
-_PERCENT = (44, 20, 12, 8, 5, 4, 2, 2, 1, 1, 1)
-_PARTS = "".join(part * size for part, size in zip("abcdefghijk", _PERCENT, strict=True))
-"""xdist gives out large groups first; ever smaller ones even out the end."""
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PERCENT: dict[Family, tuple[int, ...]] = (
+    {"ipv4": (60, 14, 8, 6, 4, 3, 2, 1, 1, 1), "ipv6": (100,)}
+    if _WORKERS <= 2
+    else {"ipv4": (30, 20, 14, 10, 8, 6, 4, 3, 2, 1, 1, 1), "ipv6": (60, 20, 10, 5, 3, 1, 1)}
+)
+"""Sizes of groups: xdist gives out large ones first, and ever smaller ones even out the end.
 
-
-def cases(pair: Pair, part: str) -> list[object]:
-    """List the cases of a pair, in few groups: a worker of xdist reuses its runs."""
-    found: list[object] = []
-    for scenario in scenarios(*pair):
-        group = "-".join(("pairs", *scenario.families, part))
-        found.append(pytest.param(scenario, marks=pytest.mark.xdist_group(group)))
-    return found
+Every worker makes the runs alone that it needs for itself. Of two, one has all of a family's.
+"""
+_PARTS = {f: [n for n, size in enumerate(p) for _ in range(size)] for f, p in _PERCENT.items()}
 
 
 def every_case(found: Sequence[Pair]) -> list[object]:
     """List the cases of all pairs; neighbours have runs alone in common, and one group."""
-    parts = [_PARTS[number * len(_PARTS) // len(found)] for number in range(len(found))]
-    return [case for pair, part in zip(found, parts, strict=True) for case in cases(pair, part)]
+    return [
+        pytest.param(scenario, marks=pytest.mark.xdist_group(_group(scenario, number / len(found))))
+        for number, pair in enumerate(found)
+        for scenario in scenarios(*pair)
+    ]
+
+
+def _group(scenario: Scenario, place: float) -> str:
+    """Name the group of a case whose pair has a place from 0 to 1 among all of them."""
+    (family,) = scenario.families
+    return f"pairs-{family}-{_PARTS[family][int(place * 100)]}"
 
 
 @pytest.mark.parametrize("scenario", every_case(pairs(CURRENT)))
