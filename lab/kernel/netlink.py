@@ -37,11 +37,18 @@ class Netfilter:
         for group in groups:
             self.socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
-    def request(self, kind: int, family: int, body: bytes, resource: int = 0) -> None:
+    def request(
+        self, kind: int, family: int, body: bytes, resource: int = 0, flags: int = 0
+    ) -> None:
         """Send one request and wait for its acknowledgement; raises OSError as the kernel says."""
-        self._send(kind, NLM_REQUEST | NLM_ACK, family, body, resource)
+        self._send(kind, NLM_REQUEST | NLM_ACK | flags, family, body, resource)
         for _ in self._answers():
             pass
+
+    def ask(self, kind: int, family: int, body: bytes) -> list[Attributes]:
+        """Return the attributes of each object in the answer to one question. Raises OSError."""
+        self._send(kind, NLM_REQUEST | NLM_ACK, family, body, 0)
+        return [attributes(payload, 4) for payload in self._answers()]
 
     def transact(self, batch: bytes) -> None:
         """Send the messages of one transaction, at least one of which asks for acknowledgement.

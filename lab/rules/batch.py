@@ -57,8 +57,10 @@ def install(software: str, rulesets: Sequence[Ruleset], installed: Installed) ->
     """
     tool = rulesets[0].tool
     rules = [rule for ruleset in rulesets for rule in _rules(software, ruleset)]
-    if waiting := rules[_sent(tool, rules, installed.family) :]:
+    texts = [rule.written for rule in rules]
+    if waiting := rules[requests.send(tool, texts, installed.family) :]:
         _run(tool, waiting, installed.family)
+        requests.learn(tool, texts)
     note(software, rulesets, installed)
 
 
@@ -67,10 +69,6 @@ def note(software: str, rulesets: Sequence[Ruleset], installed: Installed) -> No
     for rule in (rule for ruleset in rulesets for rule in _rules(software, ruleset)):
         is_policy = rule.tool == "ip" and rule.written.startswith("rule add")
         (installed.policy if is_policy else installed.others).append(rule)
-
-
-def _sent(tool: str, rules: Sequence[Rule], family: Family) -> int:
-    return requests.send([rule.written for rule in rules], family) if tool == "ip" else 0
 
 
 def _run(tool: str, rules: Sequence[Rule], family: Family) -> None:

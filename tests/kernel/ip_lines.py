@@ -1,4 +1,4 @@
-"""What lines of ip leave in a worker's sandbox: sent as requests, and given to ip itself."""
+"""What lines leave in a worker's sandbox: sent as requests, and given to ip or ipset itself."""
 
 from __future__ import annotations
 
@@ -24,36 +24,43 @@ LOOKS = (
     ("ip", "-d", "link"),
     ("ip", "address"),
     ("ip", "neighbour", "show", "nud", "permanent"),
+    ("ipset", "save"),
+    ("ipset", "list", "-terse"),
 )
 _BY_CHANCE = re.compile(
     r"\blink/ether \S+|\blink-netnsid \d+|\bstate [A-Z]+|,?LOWER_UP|,?NO-CARRIER|_timer +\S+"
-    r"|\btentative\b|\b(?:designated_root|bridge_id|designated_bridge) \S+"
+    r"|\btentative\b|\b(?:designated_root|bridge_id|designated_bridge) \S+|\binitval \S+"
+    r"|^Size in memory: .*"
 )
-"""Addresses that the kernel draws, how far a device is up, and clocks."""
+"""Addresses and seeds that the kernel draws, how far a device is up, and clocks."""
+_SORTED = {"route", "neighbour", "save"}
 Seen = dict[str, list[str]]
 
 
 def both_ways(place: Sandbox, experiment: Experiment) -> tuple[Seen, Seen]:
-    """Install once as it is done, once by ip alone; return what there is to see after each."""
-    sent = _seen(place, experiment)
+    """Install once as it is done, once by programs alone; return what there is to see after each.
+
+    The programs come first: of them is learned what else has to be sent.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "send", lambda *_: 0)
-        return sent, _seen(place, experiment)
+        given = _seen(place, experiment)
+    return _seen(place, experiment), given
 
 
-def ip_is_started(place: Sandbox, experiment: Experiment) -> bool:
-    """Tell whether ip is given any line."""
-    started: list[tuple[str, ...]] = []
+def started(place: Sandbox, experiment: Experiment) -> set[str]:
+    """Name the programs that are given any lines."""
+    found: set[str] = set()
 
     def run(arguments: tuple[str, ...], text: str = "") -> command.Result:
-        started.append(arguments)
+        found.update(arguments[:1] if text else ())
         return original(arguments, text)
 
     original = command.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "run", run)
         _seen(place, experiment)
-    return any(arguments[0] == "ip" and "-batch" in arguments for arguments in started)
+    return found
 
 
 def done(place: Sandbox, lines: list[str]) -> int:
@@ -61,7 +68,7 @@ def done(place: Sandbox, lines: list[str]) -> int:
     made = Netns.create("lines")
     try:
         assert_not(place.outside)
-        return requests.send(lines, "ipv4")
+        return requests.send("ip", lines, "ipv4")
     finally:
         place.home.enter()
         made.close()
@@ -83,10 +90,10 @@ def _seen(place: Sandbox, experiment: Experiment) -> Seen:
 
 
 def _lines(look: tuple[str, ...]) -> list[str]:
-    """Rules and devices in their order; routes in one of their own, since tables come by chance."""
+    """Rules and devices in their order; what the kernel lists in none, in one of their own."""
     lines = command.run(look).output.splitlines()
     seen = [_BY_CHANCE.sub("", line) for line in lines if not _made_later(line, look)]
-    return sorted(seen) if "route" in look or "neighbour" in look else seen
+    return seen if _SORTED.isdisjoint(look) else sorted(seen)
 
 
 def _made_later(line: str, look: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""What is sent as requests is what ip would have made of the lines."""
+"""What is sent as requests is what ip and ipset would have made of the lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,31 @@ import pytest
 
 from lab.errors import UnsupportedError
 from lab.registry.loader import load
-from lab.registry.software import Ruleset, Software
+from lab.registry.software import Ruleset, Software, Tool
 from lab.rules import requests
+from lab.rules.requests import sets
 from lab.runner.pool import Pool
 from lab.runner.protocol import Task
 from lab.scenario import Experiment, Scenario
 from lab.traffic.flow import FAMILIES, Family
 
-WITH_IP = [s for s in load() if any(ruleset.tool == "ip" for ruleset in s.rulesets)]
+WITH_LINES = [s for s in load() if any(r.tool in ("ip", "ipset") for r in s.rulesets)]
+SETS = (
+    "create a hash:net family inet\nadd a 10.1.0.0/16\nadd a 10.0.0.1",
+    "create a hash:net family inet6 maxelem 1048576\nadd a fd00:1::/64\nadd a fd00::1",
+    "create a hash:ip family inet maxelem 4\nadd a 10.0.0.1\nadd a 10.0.0.2",
+    "create a hash:ip family inet6\nadd a fd00::1\nadd a fd00::2",
+    "create a hash:ip maxelem 1\nadd a 10.0.0.1\nadd a 10.0.0.2",
+    "create a hash:ip\nadd a 10.0.0.1\nadd a 10.0.0.1",
+    "create a hash:ip\nadd b 10.0.0.1",
+    "create a hash:ip\ncreate a hash:ip",
+    "create a hash:ip\nadd a 10.0.0.0/30",
+    "create a hash:net\nadd a 10.1.2.3/8\nadd a 10.0.0.0/8",
+    "create a hash:net family inet6\nadd a 10.0.0.0/8",
+    "create a hash:net family inet6\nadd a fd00::7/16",
+    "add a 10.0.0.0/8",
+)
+"""All of these can be read; some of them the kernel refuses."""
 READ = (
     "rule add pref 5210 fwmark 0x80000/0xff0000 table main",
     "rule add pref 5250 fwmark 0x80000 type unreachable",
@@ -94,28 +111,31 @@ def ask(worker: Pool, function: str, experiment: Experiment) -> Any:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("entry", WITH_IP, ids=lambda entry: entry.title)
-def test_an_entry_leaves_the_rules_and_routes_that_ip_would_have_made(
+@pytest.mark.parametrize("entry", WITH_LINES, ids=lambda entry: entry.title)
+def test_an_entry_leaves_the_rules_routes_and_sets_that_the_programs_would_have_made(
     worker: Pool, entry: Software, family: Family
 ) -> None:
-    """On every node that has rules, by ip's own detailed listing."""
+    """On every node that has rules, by their own detailed listings."""
     sent, given = ask(worker, "both_ways", installed(entry, family))
     assert sent == given
     assert sent["refused"] == [""]
 
 
+LINES = [*(("ip", text) for text in READ), *(("ipset", text) for text in SETS)]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("text", READ)
-def test_a_line_that_is_read_does_what_ip_would_have_done(
-    worker: Pool, text: str, family: Family
+@pytest.mark.parametrize(("tool", "text"), LINES, ids=[text for _, text in LINES])
+def test_a_line_that_is_read_does_what_the_program_would_have_done(
+    worker: Pool, tool: Tool, text: str, family: Family
 ) -> None:
-    """Only what the kernel refuses is given to ip, which says why."""
-    ruleset = Ruleset("ip", text, file="a.toml")
+    """Only what the kernel refuses is given to the program, which says why."""
+    ruleset = Ruleset(tool, text, file="a.toml")
     entry = Software("one", "1", "x", "bitwise", "", "", rulesets=(ruleset,))
     experiment = installed(entry, family)
     sent, given = ask(worker, "both_ways", experiment)
     assert sent == given
-    assert ask(worker, "ip_is_started", experiment) == bool(sent["refused"][0])
+    assert (tool in ask(worker, "started", experiment)) == bool(sent["refused"][0])
 
 
 @pytest.mark.parametrize(
@@ -210,3 +230,39 @@ def test_a_text_with_one_line_that_cannot_be_read_is_left_to_ip_as_a_whole(worke
     """Nothing is sent before that is known."""
     lines = ["rule add pref 9 lookup 9", "rule add pref 9 lookup mine"]
     assert worker.call(Task("tests.kernel.ip_lines:done", lines)) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "create",
+        "create a",
+        "create a hash:ip,port",
+        "create a list:set",
+        "create a hash:net hashsize 64",
+        "create a hash:net family inet family inet",
+        "create a hash:net family 2",
+        "create a hash:net maxelem",
+        "create a hash:net timeout 0",
+        "create a hash:net comment",
+        "create a,b hash:net",
+        f"create {32 * 'a'} hash:net",
+        "add a",
+        "add a 10.0.0.0/0",
+        "add a 10.0.0.0/33",
+        "add a 10.0.0.1-10.0.0.9",
+        "add a 10.0.0.1,tcp:80",
+        "add a 10.0.0.1 nomatch",
+        "add a 10.0.0.1 timeout 9",
+        "add a host.example",
+        "add a 10.1",
+        "del a 10.0.0.1",
+        "flush a",
+        "swap a b",
+        "-exist add a 10.0.0.1",
+        "",
+    ],
+)
+def test_whatever_is_written_in_another_way_is_left_to_ipset(line: str) -> None:
+    """Sets of other kinds, and options."""
+    assert sets.read(line) is None

@@ -1,8 +1,8 @@
-"""Lines of ``ip`` as requests of our own, where they say nothing unknown.
+"""Lines of ``ip`` and ``ipset`` as requests of our own, where they say nothing unknown.
 
-Starting ip takes 1.5 ms, a request 20 µs. A line becomes the message that ip makes of it
-(include/uapi/linux/rtnetlink.h, fib_rules.h, if_link.h); what is written in any other way is left
-to ip.
+Starting either takes 1.5 ms, a request 20 µs. A line becomes the message that the program makes of
+it (include/uapi/linux/rtnetlink.h, fib_rules.h, if_link.h); what is written in any other way is
+left to the program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import closing
 from functools import lru_cache
 
 from lab.kernel.route import Router
-from lab.rules.requests import devices, routing
+from lab.registry.software import Tool
+from lab.rules.requests import devices, routing, sets
 from lab.rules.requests.request import Request
 from lab.traffic.flow import Family
 
@@ -32,12 +33,24 @@ _READERS: dict[str, Callable[[list[str], int], Request]] = {
 }
 
 
-def send(lines: Sequence[str], family: Family) -> int:
-    """Do in the current namespace what lines of ip say; return how many of them are done.
+def send(tool: Tool, lines: Sequence[str], family: Family) -> int:
+    """Do in the current namespace what lines of a tool say; return how many of them are done.
 
-    The rest is for ip: all of them where one cannot be read, or those from the first that the
-    kernel refuses, because ip says why.
+    The rest is for the tool: all of them where one cannot be read, or those from the first that
+    the kernel refuses, because the tool says why.
     """
+    if tool == "ip":
+        return _send(lines, family)
+    return sets.send(lines) if tool == "ipset" else 0
+
+
+def learn(tool: Tool, lines: Sequence[str]) -> None:
+    """See what a tool has made of lines in the current namespace."""
+    if tool == "ipset":
+        sets.learn(lines)
+
+
+def _send(lines: Sequence[str], family: Family) -> int:
     requests = [request for line in lines if (request := read(line, family))]
     if len(requests) != len(lines):
         return 0
