@@ -24,6 +24,12 @@ LOOKS = (
     ("ip", "-d", "link"),
     ("ip", "address"),
     ("ip", "neighbour", "show", "nud", "permanent"),
+    *(
+        ("tc", "filter", "show", "dev", device, side)
+        for device in ("eth0", "eth1", "antrea-gw0", "ovs-gw0", "ovs-mp0", "ovs-tun0")
+        for side in ("ingress", "egress")
+    ),
+    ("tc", "qdisc"),
     ("ipset", "save"),
     ("ipset", "list", "-terse"),
 )

@@ -1,4 +1,4 @@
-"""What is sent as requests is what ip and ipset would have made of the lines."""
+"""What is sent as requests is what ip, tc and ipset would have made of the lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.runner.protocol import Task
 from lab.scenario import Experiment, Scenario
 from lab.traffic.flow import FAMILIES, Family
 
-WITH_LINES = [s for s in load() if any(r.tool in ("ip", "ipset") for r in s.rulesets)]
+WITH_LINES = [s for s in load() if any(r.tool in ("ip", "ipset", "tc") for r in s.rulesets)]
 SETS = (
     "create a hash:net family inet\nadd a 10.1.0.0/16\nadd a 10.0.0.1",
     "create a hash:net family inet6 maxelem 1048576\nadd a fd00:1::/64\nadd a fd00::1",
@@ -33,6 +33,24 @@ SETS = (
     "add a 10.0.0.0/8",
 )
 """All of these can be read; some of them the kernel refuses."""
+_AT = "qdisc replace dev eth0 clsact\nfilter add dev eth0"
+FILTERS = (
+    "qdisc replace dev eth0 clsact",
+    "qdisc replace dev eth0 clsact\nqdisc replace dev eth0 clsact",
+    "qdisc replace dev no-device clsact",
+    "filter add dev eth0 ingress pref 9 protocol ip u32 match u32 0 0 "
+    "action mirred ingress redirect dev eth1",
+    f"{_AT} ingress pref 9 protocol ip u32 match u32 0 0 action mirred egress redirect dev eth1",
+    f"{_AT} egress pref 49000 protocol ipv6 u32 match u32 0x60000000 0xf0000000 "
+    "action mirred ingress redirect dev eth1",
+    f"{_AT} ingress pref 1 protocol ip u32 match ip dst 10.0.0.1 action mirred egress redirect "
+    "dev eth1\nfilter add dev eth0 ingress pref 1 protocol ip u32 match ip src 10.0.0.2/32 "
+    "action mirred ingress redirect dev lo",
+    f"{_AT} ingress pref 1 protocol ipv6 u32 match ip6 dst fd00::1 action mirred egress "
+    "redirect dev eth1\nfilter add dev eth0 egress pref 2 protocol ipv6 u32 match ip6 src fd00::2 "
+    "action mirred egress redirect dev lo",
+    f"{_AT} ingress pref 9 protocol ip u32 match u32 0 0 action mirred egress redirect dev none",
+)
 READ = (
     "rule add pref 5210 fwmark 0x80000/0xff0000 table main",
     "rule add pref 5250 fwmark 0x80000 type unreachable",
@@ -121,7 +139,11 @@ def test_an_entry_leaves_the_rules_routes_and_sets_that_the_programs_would_have_
     assert sent["refused"] == [""]
 
 
-LINES = [*(("ip", text) for text in READ), *(("ipset", text) for text in SETS)]
+LINES = [
+    *(("ip", text) for text in READ),
+    *(("ipset", text) for text in SETS),
+    *(("tc", text) for text in FILTERS),
+]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -223,7 +245,7 @@ def test_a_line_that_is_read_does_what_the_program_would_have_done(
 )
 def test_whatever_is_written_in_another_way_is_left_to_ip(line: str) -> None:
     """Half a reading would be a rule that nobody wrote."""
-    assert requests.read(line, "ipv4") is None
+    assert requests.read("ip", line, "ipv4") is None
 
 
 def test_a_text_with_one_line_that_cannot_be_read_is_left_to_ip_as_a_whole(worker: Pool) -> None:
@@ -266,3 +288,47 @@ def test_a_text_with_one_line_that_cannot_be_read_is_left_to_ip_as_a_whole(worke
 def test_whatever_is_written_in_another_way_is_left_to_ipset(line: str) -> None:
     """Sets of other kinds, and options."""
     assert sets.read(line) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "qdisc replace dev eth0 ingress",
+        "qdisc replace dev eth0 root clsact",
+        "qdisc add dev eth0 clsact",
+        "qdisc replace clsact",
+        "filter replace dev a ingress pref 1 protocol ip u32 match u32 0 0 "
+        "action mirred egress redirect dev b",
+        *(
+            f"filter add {line}"
+            for line in (
+                "dev a ingress protocol ip u32 match u32 0 0 action mirred egress redirect dev b",
+                "dev a root pref 1 protocol ip u32 match u32 0 0 action mirred egress redirect "
+                "dev b",
+                "dev a ingress pref 65536 protocol ip u32 match u32 0 0 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol all u32 match u32 0 0 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 at 4 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match ip dst 10.0.0.0/8 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match ip tos 16 0xff "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 match u32 0 0 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 flowid 1:1 "
+                "action mirred egress redirect dev b",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 "
+                "action mirred egress mirror dev b",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 "
+                "action mirred egress redirect dev b pipe",
+                "dev a ingress pref 1 protocol ip u32 match u32 0 0 action drop",
+                "dev a ingress pref 1 protocol ip matchall action mirred egress redirect dev b",
+            )
+        ),
+    ],
+)
+def test_whatever_is_written_in_another_way_is_left_to_tc(line: str) -> None:
+    """Other classifiers, other actions, and networks."""
+    assert requests.read("tc", line, "ipv4") is None

@@ -85,7 +85,7 @@ def set_link(words: list[str], family: int) -> Request:  # noqa: ARG001
     else:
         other = device(pairs(said, ("master",))["master"])
         rest = _LINK_REST.pack(0, 0) + struct.pack("=HH", 8, _MASTER)
-    return Request(_NEWLINK, start, device(name), rest, other, creates=False)
+    return Request(_NEWLINK, start, device(name), rest, other, flags=0)
 
 
 def _bridge_port(words: list[str]) -> bytes:
@@ -98,9 +98,7 @@ def _bridge_port(words: list[str]) -> bytes:
 def show_link(words: list[str], family: int) -> Request:  # noqa: ARG001
     """Read what follows ``link show``: a device that must be there."""
     (name,) = words
-    return Request(
-        _GETLINK, _LINK_START.pack(0, 0), device(name), _LINK_REST.pack(0, 0), creates=False
-    )
+    return Request(_GETLINK, _LINK_START.pack(0, 0), device(name), _LINK_REST.pack(0, 0), flags=0)
 
 
 def add_address(words: list[str], family: int) -> Request:

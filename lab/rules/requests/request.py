@@ -1,4 +1,4 @@
-"""One request to rtnetlink, and the words of ``ip`` that many lines have in common.
+"""One request to rtnetlink, and the words that many lines have in common.
 
 Whatever cannot be read raises ValueError, KeyError or IndexError.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from lab.kernel.netlink import NLM_ACK, attribute
 from lab.kernel.route import TABLES, message
 
-_CREATE = 0x600  # make it, and refuse what is there already
+# Make it, and refuse what is there already; or put it in the place of that.
+CREATE, REPLACE = 0x600, 0x500
 _NAMED = {name: number for number, name in TABLES.items()}
 _ALIASES = {"priority": "pref", "prio": "pref", "lookup": "table"}
 _NUMBER = re.compile(r"0|0x[0-9a-fA-F]+|[1-9][0-9]*")
@@ -33,12 +34,12 @@ class Request:
     device: str = ""
     after: bytes = b""
     other: str = ""
-    creates: bool = True
+    flags: int = CREATE
 
     def encoded(self) -> bytes:
         """Return the message for the current namespace. Raises OSError where there is no device."""
         body = self.before + _index(self.device) + self.after + _index(self.other)
-        return message(self.kind, body, NLM_ACK | (_CREATE if self.creates else 0))
+        return message(self.kind, body, NLM_ACK | self.flags)
 
 
 def _index(device: str) -> bytes:

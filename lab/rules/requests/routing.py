@@ -76,7 +76,7 @@ def delete_rule(words: list[str], family: int) -> Request:
     given = pairs(words, ("pref",))
     header = _HEADER.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     preference = (_FRA_PRIORITY, word(given["pref"]))
-    return Request(_DELRULE, header + attributes(preference), creates=False)
+    return Request(_DELRULE, header + attributes(preference), flags=0)
 
 
 def add_route(words: list[str], family: int) -> Request:
@@ -107,7 +107,7 @@ def delete_route(words: list[str], family: int) -> Request:
     in_table, large = table(given.get("table", "main"))
     header = _HEADER.pack(family, bits, 0, 0, in_table, 0, _NOWHERE, 0, 0)
     body = header + attributes((_RTA_DST, destination), (_TABLE, large))
-    return Request(_DELROUTE, body + _TO_DEVICE, device(given["dev"]), creates=False)
+    return Request(_DELROUTE, body + _TO_DEVICE, device(given["dev"]), flags=0)
 
 
 def _destination(written: str, family: int) -> tuple[bytes, int]:
