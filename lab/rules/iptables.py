@@ -14,6 +14,7 @@ from lab.native.iptables_text import Change, changes, saved
 from lab.native.lines import placed
 from lab.native.rule import Rule
 from lab.registry.software import Ruleset
+from lab.rules import again
 from lab.rules.installed import Installed
 from lab.scenario import Variant
 from lab.traffic.flow import Family
@@ -29,18 +30,25 @@ def install(owned: Sequence[Owned], installed: Installed) -> None:
     All are of one variant of iptables.
     Raises RuleRefused with file and line where iptables-restore does not take a rule.
     """
-    rulesets = [ruleset for _, ruleset in owned]
-    variant = rulesets[0].variant or installed.variant
+    variant = owned[0][1].variant or installed.variant
     keyword = installed.keyword if variant == "nft" else ""
     noted = [pair for software, ruleset in owned for pair in _noted(software, ruleset, keyword)]
-    program = f"{_program(installed.family, variant)}-restore"
-    result = command.run((program, "--noflush"), "".join(r.text + "\n" for r in rulesets))
-    if result.status:
-        _check_users(rulesets)
-        raise RuleRefused(_refusal(program, result.error, rulesets))
+    text = "".join(ruleset.text + "\n" for _, ruleset in owned)
+    empty = again.is_empty(installed, variant, text)
+    if not (empty and again.put(installed, variant, text)):
+        _load([ruleset for _, ruleset in owned], text, _program(installed.family, variant))
     ledger = installed.legacy if variant == "legacy" else installed.nftables
     for change, rule in noted:
         ledger.apply(change, rule)
+    if empty and len({software for software, _ in owned}) == 1:  # others are hardly met again
+        again.learn(installed, variant, text)
+
+
+def _load(rulesets: Sequence[Ruleset], text: str, program: str) -> None:
+    result = command.run((f"{program}-restore", "--noflush"), text)
+    if result.status:
+        _check_users(rulesets)
+        raise RuleRefused(_refusal(f"{program}-restore", result.error, rulesets))
 
 
 def _check_users(rulesets: Sequence[Ruleset]) -> None:

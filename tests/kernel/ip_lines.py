@@ -22,7 +22,7 @@ LOOKS = (
         for words in (("rule",), ("route", "show", "table", "all"))
     ),
     ("ip", "-d", "link"),
-    ("ip", "address"),
+    ("ip", "-o", "address"),
     ("ip", "neighbour", "show", "nud", "permanent"),
     *(
         ("tc", "filter", "show", "dev", device, side)

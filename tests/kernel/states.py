@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from lab.errors import RuleRefused
 from lab.kernel import command
 from lab.kernel.sandbox import Sandbox
 from lab.native.iptables_text import saved
 from lab.native.lines import lines
+from lab.rules import again as again_
 from lab.rules import apply
 from lab.runner import bench as benches
 from lab.runner.bench import Bench
@@ -22,7 +25,7 @@ _LISTINGS = (  # of each the order of lines counts
     "ip -4 rule",
     "ip -6 rule",
     "ip link",
-    "ip addr",
+    "ip -o addr",
     "ip xfrm policy",
     "ip xfrm state",
 )
@@ -57,6 +60,30 @@ def _each(bench: Bench) -> None:
         apply.install((software,), bench.network, bench.sites)
 
 
+def again(place: Sandbox, experiment: Experiment) -> list[tuple[State, int]]:
+    """Install software by its programs, and then as it was made by them.
+
+    Returns what there is after each, and how often iptables-restore was started.
+    """
+    started: list[str] = []
+
+    def run(arguments: tuple[str, ...], text: str = "") -> command.Result:
+        started.append(arguments[0])
+        return original(arguments, text)
+
+    original = command.run
+    found = []
+    for undone in (True, False):
+        started.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command, "run", run)
+            if undone:
+                patch.setattr(again_, "put", lambda *_: False)
+            state = _after(place, experiment, benches.install)
+        found.append((state, sum(name.endswith("-restore") for name in started)))
+    return found
+
+
 def _after(place: Sandbox, experiment: Experiment, install: Callable[[Bench], None]) -> State:
     with ExitStack() as stack:
         bench = benches.set_up(experiment, place, stack)
@@ -68,7 +95,7 @@ def _after(place: Sandbox, experiment: Experiment, install: Callable[[Bench], No
 
 
 def _state(bench: Bench, node: str) -> State:
-    legacy = bench.sites[node].installed.legacy
+    legacy, nftables = bench.sites[node].installed.legacy, bench.sites[node].installed.nftables
     family = bench.experiment.family
     with bench.network.namespaces[node].inside(bench.network.home):
         found: State = {one: list(_lines(one)) for one in _LISTINGS}
@@ -76,6 +103,9 @@ def _state(bench: Bench, node: str) -> State:
         found |= _nft(_output("nft -s list ruleset"))
         found["sysctls"] = _sysctls(bench.experiment)
         found["programs"] = list(_programs())
+        if any(rule.tool == "iptables" for c in nftables.chains.values() for rule in c):
+            program = "iptables-nft-save" if family == "ipv4" else "ip6tables-nft-save"
+            found["tables"] = saved(_output(program))
         if legacy.chains:
             program = "iptables-legacy-save" if family == "ipv4" else "ip6tables-legacy-save"
             found["legacy"] = saved(_output(program))

@@ -97,6 +97,33 @@ def test_rules_of_several_are_where_each_would_put_them(
     assert together == apart
 
 
+def _alone() -> Iterator[object]:
+    """Yield each entry alone, and on how many nodes its rules can be put again: not those on sets.
+
+    Where something comes between its rules, only the first are.
+    """
+    for software in entries():
+        for scenario in scenarios(software) if software.uses_xtables() else ():
+            (one,) = scenario.experiments()
+            rulesets = [r for r in software.rulesets if one.family in r.families]
+            taking = {r.node for r in rulesets if r.tool == "iptables"}
+            on_sets = {r.node for r in rulesets if "--match-set" in r.text}
+            yield pytest.param(one, len(taking - on_sets), id=str(one).replace(" ", "-"))
+
+
+@pytest.mark.parametrize(("experiment", "nodes"), list(_alone()))
+def test_rules_put_again_are_those_that_were_loaded(
+    worker: Pool, experiment: Experiment, nodes: int
+) -> None:
+    """What iptables-restore has made of a text is made of it again without it."""
+    (((given, loaded), (put, started)),) = told(
+        worker, [Task("tests.kernel.states:again", experiment)]
+    )
+    assert put == given
+    assert "refused" not in given
+    assert loaded - started == nodes
+
+
 APART = {
     "two chains' ends": ("iptables", "*mangle\n-A FORWARD -m mark --mark {n} -j ACCEPT\nCOMMIT"),
     "two chains' tops": ("iptables", "*mangle\n-I FORWARD -m mark --mark {n} -j ACCEPT\nCOMMIT"),
