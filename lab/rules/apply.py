@@ -45,7 +45,7 @@ def install(software: Iterable[Software], network: Network, sites: Mapping[str, 
     line. Never touches the namespace the lab was started in.
     """
     for one in software:
-        filled = _rulesets(one, network, sites)
+        filled = list(_rulesets(one, network, sites))
         for (node, tool, _), group in groupby(filled, key=lambda r: (r.node, r.tool, r.variant)):
             site = sites[node]
             if network.equipped(node):

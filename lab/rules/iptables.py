@@ -56,10 +56,10 @@ def _check_users(rulesets: Sequence[Ruleset]) -> None:
 
     A user namespace that an ordinary user makes knows one user only.
     """
-    owners = any("--uid-owner" in ruleset.text for ruleset in rulesets)
+    owners = [ruleset for ruleset in rulesets if "--uid-owner" in ruleset.text]
     if owners and not Path("/proc/self/uid_map").read_text().split()[2].startswith("4294967295"):
         raise UnsupportedError(
-            f"{rulesets[0].file}: '-m owner --uid-owner' needs user ids that an ordinary user's "
+            f"{owners[0].file}: '-m owner --uid-owner' needs user ids that an ordinary user's "
             "namespace does not have; run as root"
         )
 

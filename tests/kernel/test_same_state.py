@@ -8,6 +8,7 @@ chains at one hook and priority is called first; there none is said to commute (
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,34 @@ def test_rules_of_several_are_where_each_would_put_them(
     names = ("after", "after_each")
     together, apart = told(worker, [Task(f"tests.kernel.states:{n}", experiment) for n in names])
     assert together == apart
+
+
+BETWEEN = {
+    "nothing": (None, 1),
+    "policy rules": (Ruleset("ip", "rule add pref 9 fwmark 9 lookup 9"), 1),
+    "a chain of nftables": (Ruleset("nft", "table inet t {\n chain c { }\n}"), 2),
+    "a setting": (Ruleset("sysctl", "net.ipv4.conf.all.rp_filter = 0"), 1),
+    "a module's setting": (Ruleset("sysctl", "net.netfilter.nf_conntrack_acct = 1"), 2),
+    "the other variant, and back": (
+        Ruleset("iptables", "*raw\n-A OUTPUT -j ACCEPT\nCOMMIT", variant="legacy"),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("between", "loads"), list(BETWEEN.values()), ids=list(BETWEEN))
+def test_one_process_gets_the_rules_between_which_nothing_has_to_come(
+    worker: Pool, between: Ruleset | None, loads: int
+) -> None:
+    """What may hook in at the same place comes in its order."""
+    one, other = (_touching("iptables", "*raw\n-A OUTPUT\nCOMMIT", number) for number in (1, 2))
+    if between is not None:
+        one = replace(one, rulesets=(*one.rulesets, replace(between, file="1.toml")))
+    scenario = Scenario((one, other), families=("ipv4",), variants=("nft",), orders="given")
+    (together,) = (e for e in scenario.experiments() if not e.alone)
+    (((given, loaded), _),) = told(worker, [Task("tests.kernel.states:again", together)])
+    assert "refused" not in given
+    assert loaded == loads
 
 
 def _alone() -> Iterator[object]:
