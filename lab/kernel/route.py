@@ -13,8 +13,9 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.errors import SandboxError
 from lab.kernel.netlink import (
@@ -35,6 +36,7 @@ _RTA_TABLE, _RTA_MARK, _RTA_PROTO, _RTA_SPORT, _RTA_DPORT = 15, 16, 27, 28, 29
 TABLES = {253: "default", 254: "main", 255: "local"}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
 _RTN_LOCAL = 2
+_RTF_LOCAL = 0x80000000
 _PATIENCE = 5
 
 
@@ -103,7 +105,7 @@ class Router:
         state; the request itself makes the kernel finish the pending work.
         """
         deadline = time.monotonic() + _PATIENCE
-        while self._operstate(index) != _UP:
+        while self.state(index) != _UP:
             if time.monotonic() > deadline:
                 raise SandboxError(f"interface {index} did not come up within {_PATIENCE} s")
             select.select((), (), (), 0.0005)
@@ -120,7 +122,8 @@ class Router:
                 raise SandboxError(f"address {address} was not usable within {_PATIENCE} s")
             select.select((), (), (), 0.0005)
 
-    def _operstate(self, index: int) -> int:
+    def state(self, index: int) -> int:
+        """Return how far a link is up (RFC 2863), having the kernel finish pending work on it."""
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
         self._socket.send(message(_GETLINK, body))
         for kind, payload in messages(self._received()):
@@ -163,6 +166,27 @@ class Router:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def wait_until_local(addresses: Iterable[str]) -> None:
+    """Wait until IPv6 addresses of the current namespace have their local routes, a second at most.
+
+    The kernel adds them from a work queue, and only when the device has a carrier. Policy rules
+    make no difference here, unlike in ``Router.wait_until_local``.
+    """
+    missing = {socket.inet_pton(socket.AF_INET6, address).hex() for address in addresses}
+    deadline = time.monotonic() + 1
+    while missing and time.monotonic() < deadline:
+        missing -= set(_local_addresses())
+        if missing:
+            select.select((), (), (), 0.0005)
+
+
+def _local_addresses() -> Iterator[str]:
+    for line in Path("/proc/thread-self/net/ipv6_route").read_text().splitlines():
+        words = line.split()
+        if words[1] == "80" and int(words[8], 16) & _RTF_LOCAL:
+            yield words[0]
 
 
 def message(kind: int, body: bytes, flags: int = 0) -> bytes:

@@ -8,12 +8,16 @@ priority, or a setting that appears with a kernel module.
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from lab.errors import EntryError
 from lab.kernel.nftables import Nft
+from lab.kernel.route import wait_until_local
 from lab.registry.facts import facts
 from lab.registry.placeholders import fill
 from lab.registry.software import Ruleset, Software, Tool
@@ -22,6 +26,8 @@ from lab.rules.installed import Installed
 from lab.topology.build import Network
 
 _OF_MODULES = "netfilter."
+_UP = re.compile(r"link set (?:dev )?(\S+) up")
+_ADDED = re.compile(r"addr(?:ess)? add (\S+)(?: .*)? dev (\S+).*")
 
 
 @dataclass(slots=True)
@@ -59,6 +65,24 @@ def install(software: Iterable[Software], network: Network, sites: Mapping[str, 
             with network.namespaces[site.node].inside(network.home):
                 network.namespaces[site.node].assert_inside()
                 _load(site)
+        _wait(network, site)
+
+
+def _wait(network: Network, site: Site) -> None:
+    """Wait until devices that were brought up transmit, and IPv6 addresses are delivered here.
+
+    The kernel does both from work queues, as on the links of the network itself.
+    """
+    lines = [rule.written for rule in site.installed.others if rule.tool == "ip"]
+    up = {match[1] for match in map(_UP.fullmatch, lines) if match}
+    devices = up.union(network.device_names(site.node).values())
+    added = [match for match in map(_ADDED.fullmatch, lines) if match and ":" in match[1]]
+    if up or added:
+        with network.namespaces[site.node].inside(network.home):
+            for device in up:
+                with suppress(OSError):  # it was taken away again
+                    network.routers[site.node].state(socket.if_nametoindex(device))
+            wait_until_local(match[1].partition("/")[0] for match in added if match[2] in devices)
 
 
 def _rulesets(software: Software, network: Network, sites: Mapping[str, Site]) -> Iterator[Ruleset]:

@@ -10,6 +10,7 @@ import pytest
 from lab.errors import RuleRefused
 from lab.kernel import command
 from lab.kernel.netns import Netns, assert_not
+from lab.kernel.route import Lookup
 from lab.kernel.sandbox import Sandbox
 from lab.rules import requests
 from lab.runner import bench as benches
@@ -106,3 +107,15 @@ def _made_later(line: str, look: tuple[str, ...]) -> bool:
     """Tell whether the kernel makes it in its own time, from a work queue: addresses' routes."""
     of_address = "-6" in look and " proto kernel " in line
     return of_address or "fe80:" in line or "ff00::/8" in line
+
+
+def delivered(place: Sandbox, experiment: Experiment) -> list[bool]:
+    """Tell, again and again, whether an address is usable as soon as it has been installed."""
+    found = []
+    for _ in range(20):
+        with ExitStack() as stack:
+            bench = benches.set_up(experiment, place, stack)
+            benches.install(bench)
+            answer = bench.network.routers["node"].look_up(Lookup("", "fd00:9::1", 0))
+            found.append(answer.local)
+    return found

@@ -332,3 +332,14 @@ def test_whatever_is_written_in_another_way_is_left_to_ipset(line: str) -> None:
 def test_whatever_is_written_in_another_way_is_left_to_tc(line: str) -> None:
     """Other classifiers, other actions, and networks."""
     assert requests.read("tc", line, "ipv4") is None
+
+
+def test_an_address_is_usable_when_it_is_installed(worker: Pool) -> None:
+    """The kernel adds the route of one of IPv6 in its own time; flows do not come before."""
+    text = (
+        "link add a-1 type veth peer name a-2\nlink set a-1 up\nlink set a-2 up\n"
+        "address add fd00:9::1/128 dev a-1"
+    )
+    ruleset = Ruleset("ip", text, file="a.toml")
+    entry = Software("one", "1", "x", "bitwise", "", "", rulesets=(ruleset,))
+    assert all(ask(worker, "delivered", installed(entry, "ipv6")))
