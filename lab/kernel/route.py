@@ -37,7 +37,7 @@ TABLES = {253: "default", 254: "main", 255: "local"}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
 _RTN_LOCAL = 2
 _RTF_LOCAL = 0x80000000
-_PATIENCE = 5
+_PATIENCE, _A_WHILE = 5, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +168,14 @@ class Router:
         self._socket.close()
 
 
-def wait_until_local(addresses: Iterable[str]) -> None:
+def wait_for_local_routes(addresses: Iterable[str]) -> None:
     """Wait until IPv6 addresses of the current namespace have their local routes, a second at most.
 
-    The kernel adds them from a work queue, and only when the device has a carrier. Policy rules
-    make no difference here, unlike in ``Router.wait_until_local``.
+    The kernel adds them from a work queue, and only when the device has a carrier. A look-up, as
+    in ``Router.wait_until_local``, would be answered by whatever policy rules stand first.
     """
     missing = {socket.inet_pton(socket.AF_INET6, address).hex() for address in addresses}
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + _A_WHILE
     while missing and time.monotonic() < deadline:
         missing -= set(_local_addresses())
         if missing:

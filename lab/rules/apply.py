@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from lab.errors import EntryError
 from lab.kernel.nftables import Nft
-from lab.kernel.route import wait_until_local
+from lab.kernel.route import wait_for_local_routes
 from lab.registry.facts import facts
 from lab.registry.placeholders import fill
 from lab.registry.software import Ruleset, Software, Tool
@@ -57,15 +57,21 @@ def install(software: Iterable[Software], network: Network, sites: Mapping[str, 
             if network.equipped(node):
                 batch.note(one.title, tuple(group), site.installed)
                 continue
-            with network.namespaces[node].inside(network.home):
-                network.namespaces[node].assert_inside()
+            with _inside(network, node):
                 _install(one.title, tool, tuple(group), site)
     for site in sites.values():
         if site.waiting:
-            with network.namespaces[site.node].inside(network.home):
-                network.namespaces[site.node].assert_inside()
+            with _inside(network, site.node):
                 _load(site)
         _wait(network, site)
+
+
+@contextmanager
+def _inside(network: Network, node: str) -> Iterator[None]:
+    namespace = network.namespaces[node]
+    with namespace.inside(network.home):
+        namespace.assert_inside()
+        yield
 
 
 def _wait(network: Network, site: Site) -> None:
@@ -78,11 +84,13 @@ def _wait(network: Network, site: Site) -> None:
     devices = up.union(network.device_names(site.node).values())
     added = [match for match in map(_ADDED.fullmatch, lines) if match and ":" in match[1]]
     if up or added:
-        with network.namespaces[site.node].inside(network.home):
+        with _inside(network, site.node):
             for device in up:
                 with suppress(OSError):  # it was taken away again
                     network.routers[site.node].state(socket.if_nametoindex(device))
-            wait_until_local(match[1].partition("/")[0] for match in added if match[2] in devices)
+            wait_for_local_routes(
+                match[1].partition("/")[0] for match in added if match[2] in devices
+            )
 
 
 def _rulesets(software: Software, network: Network, sites: Mapping[str, Site]) -> Iterator[Ruleset]:

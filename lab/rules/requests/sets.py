@@ -42,9 +42,10 @@ class Message(NamedTuple):
 
     def encoded(self) -> bytes:
         """Return the attributes. Raises KeyError where no set of the kind was seen yet."""
-        revision = struct.pack("B", _revisions()[self.kind]) if self.kind else b""
-        missing = attribute(_REVISION, revision) if revision else b""
-        return _VERSION + _named(self.name) + missing + self.body
+        body = self.body
+        if self.kind:
+            body += attribute(_REVISION, struct.pack("B", _revisions()[self.kind]))
+        return _VERSION + _named(self.name) + body
 
 
 def send(lines: Sequence[str]) -> int:
@@ -80,7 +81,7 @@ def _revision(kernel: Netfilter, name: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def _revisions() -> dict[Kind | None, int]:
+def _revisions() -> dict[Kind, int]:
     return {}
 
 
