@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,22 @@ def again(place: Sandbox, experiment: Experiment) -> list[tuple[State, int]]:
             state = _after(place, experiment, benches.install)
         found.append((state, sum(name.endswith("-restore") for name in started)))
     return found
+
+
+def refused_again(place: Sandbox, experiment: Experiment) -> tuple[State, State]:
+    """Install software by its programs, and where the kernel refuses to have it put again.
+
+    Returns what there is after each.
+    """
+    given = _after(place, experiment, benches.install)
+    known = again_._known()
+    for key, made in known.items():
+        if made is not None:
+            tables = tuple(replace(table, number=table.number + 1) for table in made.legacy)
+            known[key] = again_.Made(made.transaction and bytes(16), tables)
+    put = _after(place, experiment, benches.install)
+    known.clear()
+    return given, put
 
 
 def _after(place: Sandbox, experiment: Experiment, install: Callable[[Bench], None]) -> State:

@@ -20,7 +20,7 @@ from lab.plugin import entries, scenarios
 from lab.registry.software import Ruleset, Software
 from lab.runner.pool import Pool
 from lab.runner.protocol import Task
-from lab.scenario import Experiment, Scenario
+from lab.scenario import VARIANTS, Experiment, Scenario, Variant
 
 pytestmark = pytest.mark.kernel
 
@@ -151,6 +151,16 @@ def test_rules_put_again_are_those_that_were_loaded(
     assert put == given
     assert "refused" not in given
     assert loaded - started == nodes
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_kernel_does_not_take_again_is_loaded(worker: Pool, variant: Variant) -> None:
+    """The program does it, or says why not."""
+    (scenario,) = scenarios("tailscale", families=("ipv4",), variants=(variant,))
+    (one,) = scenario.experiments()
+    ((given, put),) = told(worker, [Task("tests.kernel.states:refused_again", one)])
+    assert put == given
+    assert "refused" not in given
 
 
 APART = {
